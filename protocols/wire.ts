@@ -1,0 +1,256 @@
+/**
+ * Bytes of the messages and records that are too hot for a general codec: little-endian, long arrays on
+ * multiples of 8 from the start, so that a reader can look at vectors where they lie.
+ */
+import { SchemaBinary } from "effect/encoding"
+import { Schema } from "effect"
+
+/** How a message becomes bytes and comes back. `decode` throws on bytes that are not such a message. */
+export interface Codec<A> {
+  readonly encode: (value: A) => Uint8Array
+  readonly decode: (bytes: Uint8Array) => A
+}
+
+/** The codec of anything that a Schema describes: evolution by field, 3 us for a small message. For all but the hottest. */
+export const schemaCodec = <A, I>(schema: Schema.Codec<A, I>): Codec<A> => {
+  const codec = SchemaBinary.toCodec(schema)
+  const encode = Schema.encodeSync(codec)
+  return {
+    encode: (value) => encode(value).slice(), // the encoder's own arena is used again
+    decode: Schema.decodeSync(codec) as (bytes: Uint8Array) => A
+  }
+}
+
+const utf8Encoder = new TextEncoder()
+const utf8Decoder = new TextDecoder("utf-8", { fatal: true })
+
+export const utf8 = {
+  encode: (text: string) => utf8Encoder.encode(text),
+  /** Throws on bytes that are not UTF-8. */
+  decode: (bytes: Uint8Array) => utf8Decoder.decode(bytes)
+}
+
+const NOTHING = new Uint8Array(0)
+
+/** Grows as it is written to. `finish` gives the bytes, which are the caller's own. */
+export class Writer {
+  private bytes: Uint8Array
+  private view: DataView
+  private at = 0
+
+  constructor(sizeGuess = 256) {
+    this.bytes = new Uint8Array(sizeGuess)
+    this.view = new DataView(this.bytes.buffer)
+  }
+
+  get length(): number {
+    return this.at
+  }
+
+  private room(count: number): number {
+    const at = this.at
+    const end = at + count
+    if (end > this.bytes.length) {
+      const grown = new Uint8Array(Math.max(end, this.bytes.length * 2))
+      grown.set(this.bytes.subarray(0, at))
+      this.bytes = grown
+      this.view = new DataView(grown.buffer)
+    }
+    this.at = end
+    return at
+  }
+
+  u8(value: number): this {
+    const at = this.room(1)
+    this.bytes[at] = value
+    return this
+  }
+  u16(value: number): this {
+    const at = this.room(2)
+    this.view.setUint16(at, value, true)
+    return this
+  }
+  u32(value: number): this {
+    const at = this.room(4)
+    this.view.setUint32(at, value, true)
+    return this
+  }
+  u64(value: bigint): this {
+    const at = this.room(8)
+    this.view.setBigUint64(at, value, true)
+    return this
+  }
+  i64(value: bigint): this {
+    const at = this.room(8)
+    this.view.setBigInt64(at, value, true)
+    return this
+  }
+  f64(value: number): this {
+    const at = this.room(8)
+    this.view.setFloat64(at, value, true)
+    return this
+  }
+  /** A count of at most 2^53, as a float. */
+  count(value: number): this {
+    return this.f64(value)
+  }
+  text(value: string): this {
+    // Most texts here are short and ASCII; an encoder call costs more than the loop.
+    const length = value.length
+    if (length < 64) {
+      const at = this.room(4 + length)
+      let i = 0
+      for (; i < length; i++) {
+        const code = value.charCodeAt(i)
+        if (code > 127) break
+        this.bytes[at + 4 + i] = code
+      }
+      if (i === length) {
+        this.view.setUint32(at, length, true)
+        return this
+      }
+      this.at = at
+    }
+    const encoded = utf8Encoder.encode(value)
+    return this.u32(encoded.length).raw(encoded)
+  }
+  align(to = 8): this {
+    const over = this.at % to
+    if (over !== 0) {
+      const at = this.room(to - over)
+      this.bytes.fill(0, at, this.at)
+    }
+    return this
+  }
+  raw(value: Uint8Array): this {
+    const at = this.room(value.length)
+    this.bytes.set(value, at)
+    return this
+  }
+  /** Length, padding to 8, bytes. */
+  block(value: ArrayBufferView): this {
+    this.u32(value.byteLength).align()
+    return this.raw(new Uint8Array(value.buffer, value.byteOffset, value.byteLength))
+  }
+  patchU32(at: number, value: number): this {
+    this.view.setUint32(at, value, true)
+    return this
+  }
+  finish(): Uint8Array {
+    return this.bytes.subarray(0, this.at)
+  }
+}
+
+/** The bytes ended, or say something that they cannot say. */
+export class WireError extends Error {
+  override readonly name = "WireError"
+}
+
+/** Reads what a Writer wrote, and throws WireError on anything cut short. Arrays are views where alignment allows. */
+export class Reader {
+  private readonly bytes: Uint8Array
+  private readonly view: DataView
+  private at = 0
+
+  constructor(bytes: Uint8Array) {
+    this.bytes = bytes
+    this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  }
+
+  get position(): number {
+    return this.at
+  }
+  get left(): number {
+    return this.bytes.length - this.at
+  }
+
+  private take(count: number): number {
+    const at = this.at
+    if (count > this.bytes.length - at) throw new WireError(`${count} bytes wanted at ${at} of ${this.bytes.length}`)
+    this.at = at + count
+    return at
+  }
+
+  u8(): number {
+    return this.bytes[this.take(1)]!
+  }
+  u16(): number {
+    return this.view.getUint16(this.take(2), true)
+  }
+  u32(): number {
+    return this.view.getUint32(this.take(4), true)
+  }
+  u64(): bigint {
+    return this.view.getBigUint64(this.take(8), true)
+  }
+  i64(): bigint {
+    return this.view.getBigInt64(this.take(8), true)
+  }
+  f64(): number {
+    return this.view.getFloat64(this.take(8), true)
+  }
+  count(): number {
+    const value = this.f64()
+    if (!Number.isSafeInteger(value) || value < 0) throw new WireError(`not a count: ${value}`)
+    return value
+  }
+  text(): string {
+    const length = this.u32()
+    const at = this.take(length)
+    if (length < 32) {
+      let text = ""
+      let i = 0
+      for (; i < length; i++) {
+        const code = this.bytes[at + i]!
+        if (code > 127) break
+        text += String.fromCharCode(code)
+      }
+      if (i === length) return text
+    }
+    return utf8Decoder.decode(this.bytes.subarray(at, at + length))
+  }
+  align(to = 8): this {
+    const over = this.at % to
+    if (over !== 0) this.take(to - over)
+    return this
+  }
+  raw(count: number): Uint8Array {
+    const at = this.take(count)
+    return this.bytes.subarray(at, at + count)
+  }
+  block(): Uint8Array {
+    const length = this.u32()
+    this.align()
+    return length === 0 ? NOTHING : this.raw(length)
+  }
+  f32s(): Float32Array {
+    const block = this.block()
+    return new Float32Array(aligned(block, 4), ...span(block, 4))
+  }
+  u32s(): Uint32Array {
+    const block = this.block()
+    return new Uint32Array(aligned(block, 4), ...span(block, 4))
+  }
+  f64s(): Float64Array {
+    const block = this.block()
+    return new Float64Array(aligned(block, 8), ...span(block, 8))
+  }
+  i64s(): BigInt64Array {
+    const block = this.block()
+    return new BigInt64Array(aligned(block, 8), ...span(block, 8))
+  }
+  u64s(): BigUint64Array {
+    const block = this.block()
+    return new BigUint64Array(aligned(block, 8), ...span(block, 8))
+  }
+}
+
+/** The buffer to look into: the block's own if it lies right for `size`, else a copy. */
+const aligned = (block: Uint8Array, size: number): ArrayBuffer => {
+  if (block.length % size !== 0) throw new WireError(`${block.length} bytes are no array of ${size}`)
+  return (block.byteOffset % size === 0 ? block.buffer : block.slice().buffer) as ArrayBuffer
+}
+const span = (block: Uint8Array, size: number): [number, number] => [
+  block.byteOffset % size === 0 ? block.byteOffset : 0,
+  block.length / size
+]
