@@ -8,7 +8,7 @@ import * as zlib from "node:zlib"
  * CRC-32 (ISO-HDLC, that of gzip and of `x-amz-checksum-crc32`), by zlib's own machine code. With `seed`, the
  * checksum of the bytes behind those that gave the seed: crc32(b, crc32(a)) is that of a and b laid end to end.
  */
-export const crc32 = (bytes: ArrayBufferView, seed = 0): number => zlib.crc32(bytes, seed)
+export const crc32 = (bytes: NodeJS.ArrayBufferView, seed = 0): number => zlib.crc32(bytes, seed)
 
 /** Of parts laid end to end. */
 export const crc32OfParts = (parts: ReadonlyArray<Uint8Array>): number => {
