@@ -1,0 +1,224 @@
+/**
+ * The two buckets of a cluster, as streams that any client of JetStream's key-value stores can read: how they
+ * are made, once, what their configuration must be, and how keys are written in them. A lost bucket is never made again.
+ */
+import { DiscardPolicy, RetentionPolicy, StorageType, type StreamConfig, type StreamInfo } from "@nats-io/jetstream"
+import { Effect, Option, Stream } from "effect"
+import { nanos } from "nats"
+import { openReader, storageErrorOf } from "./jetstream-reader.ts"
+import type { Entry, WatchEvent } from "./meta.ts"
+import { NatsConnection } from "./nats-connection.ts"
+import { StorageError } from "./outcome.ts"
+
+export interface BucketOptions {
+  /** One token of a subject. */
+  readonly cluster: string
+  readonly replicas: number
+}
+
+export type BucketName = "meta" | "live"
+
+const bucketOf = (cluster: string, name: BucketName) => `elanus-${cluster}-${name}`
+export const bucketStream = (cluster: string, name: BucketName) => `KV_${bucketOf(cluster, name)}`
+
+/** How long the marker of a key that went is kept, for watches to see. */
+export const markerTtlSeconds = 60
+
+// Keys: what a subject or a key-value client does not take becomes "=" and the two hex digits of each of its
+// bytes; "=" alone is an empty token. Dots keep parting the tokens.
+
+const encoder = new TextEncoder()
+const decoder = new TextDecoder()
+
+const escapeToken = (token: string): string =>
+  token === ""
+    ? "="
+    : token.replace(/[^A-Za-z0-9_/-]/gu, (character) =>
+        Array.from(encoder.encode(character), (byte) => `=${byte.toString(16).toUpperCase().padStart(2, "0")}`).join("")
+      )
+
+const unescapeToken = (token: string): string =>
+  token === "="
+    ? ""
+    : token.replace(/(?:=[0-9A-F]{2})+/g, (run) =>
+        decoder.decode(Uint8Array.from(run.slice(1).split("="), (hex) => parseInt(hex, 16)))
+      )
+
+export const escapeKey = (key: string) => key.split(".").map(escapeToken).join(".")
+export const unescapeKey = (key: string) => key.split(".").map(unescapeToken).join(".")
+
+/** What stands in front of every key's subject. */
+export const subjectRoot = (cluster: string, name: BucketName) => `$KV.${bucketOf(cluster, name)}.`
+export const keySubject = (cluster: string, name: BucketName, key: string) =>
+  `${subjectRoot(cluster, name)}${escapeKey(key)}`
+
+const configurationOf = (options: BucketOptions, name: BucketName) => ({
+  name: bucketStream(options.cluster, name),
+  subjects: [`${subjectRoot(options.cluster, name)}>`],
+  storage: StorageType.File,
+  retention: RetentionPolicy.Limits,
+  discard: DiscardPolicy.New,
+  max_msgs_per_subject: 1,
+  num_replicas: options.replicas,
+  allow_rollup_hdrs: true,
+  allow_direct: false,
+  deny_delete: true,
+  // An expiry in the metadata would move its head and so depose the coordinator; of the live keys it is the point.
+  ...(name === "meta"
+    ? { allow_atomic: true }
+    : { allow_msg_ttl: true, subject_delete_marker_ttl: nanos(markerTtlSeconds * 1_000) })
+})
+
+const faultsOf = (config: StreamConfig, name: BucketName, replicas: number): ReadonlyArray<string> => {
+  const rules: ReadonlyArray<readonly [boolean, string]> = [
+    [config.storage === StorageType.File, "storage must be file"],
+    [config.retention === RetentionPolicy.Limits, "retention must be limits"],
+    [config.discard === DiscardPolicy.New, "discard must be new"],
+    [config.max_age === 0, "max_age must not be set"],
+    [config.max_msgs === -1, "max_msgs must not be set"],
+    [config.max_msgs_per_subject === 1, "max_msgs_per_subject must be 1"],
+    [config.allow_direct !== true, "allow_direct must be off"],
+    [config.no_ack !== true, "no_ack must be off"],
+    [config.mirror === undefined && (config.sources?.length ?? 0) === 0, "it must not be a mirror or have sources"],
+    [config.num_replicas >= replicas, `num_replicas must be ${replicas} or more`],
+    name === "meta"
+      ? [config.allow_atomic === true && config.allow_msg_ttl !== true, "allow_atomic must be on and allow_msg_ttl off"]
+      : [
+          config.allow_msg_ttl === true && (config.subject_delete_marker_ttl ?? 0) > 0,
+          "allow_msg_ttl must be on and subject_delete_marker_ttl set"
+        ]
+  ]
+  return rules.filter(([holds]) => !holds).map(([, rule]) => rule)
+}
+
+export const bucketInfo = (nats: NatsConnection["Service"], stream: string): Effect.Effect<StreamInfo, StorageError> =>
+  Effect.tryPromise({ try: () => nats.manager.streams.info(stream), catch: (cause) => storageErrorOf(stream, cause) })
+
+/** Fails if the bucket is "missing" or its configuration could lose something. */
+export const checkBucket = Effect.fnUntraced(function* (
+  nats: NatsConnection["Service"],
+  options: BucketOptions,
+  name: BucketName
+) {
+  const stream = bucketStream(options.cluster, name)
+  const { config } = yield* bucketInfo(nats, stream)
+  const faults = faultsOf(config, name, options.replicas)
+  if (faults.length === 0) return
+  return yield* new StorageError({ reason: "unfit", detail: `stream ${stream} could lose data: ${faults.join("; ")}` })
+})
+
+/**
+ * Makes both buckets of a cluster that never had any; done already is fine. A bucket that is gone while others of the
+ * cluster are there was lost, and an empty one in its place would hide that: "damaged".
+ */
+export const bootstrap = Effect.fnUntraced(function* (options: BucketOptions) {
+  const nats = yield* NatsConnection
+  const { cluster } = options
+  const streams = nats.manager.streams
+  const find = (name: BucketName) =>
+    bucketInfo(nats, bucketStream(cluster, name)).pipe(
+      Effect.map((info) => Option.some(info)),
+      Effect.catchIf(
+        (error) => error.reason === "missing",
+        () => Effect.succeed(Option.none<StreamInfo>())
+      )
+    )
+  const create = (name: BucketName) =>
+    Effect.tryPromise({
+      try: () => streams.add(configurationOf(options, name)),
+      catch: (cause) => storageErrorOf(bucketStream(cluster, name), cause)
+    })
+  const damaged = (detail: string) => Effect.fail(new StorageError({ reason: "damaged", detail }))
+
+  // The live bucket is made first and the metadata last, so the metadata's being there says that all of it was done.
+  if (Option.isSome(yield* find("meta"))) {
+    if (Option.isNone(yield* find("live"))) {
+      return yield* damaged(`${bucketStream(cluster, "live")} is lost: the metadata of cluster ${cluster} is there`)
+    }
+    return
+  }
+  const live = yield* find("live")
+  const channel = new RegExp(`^ELANUS_${cluster}_CHANNEL_\\d+$`)
+  const names = yield* Effect.tryPromise({
+    try: async () => {
+      const all: Array<string> = []
+      for await (const name of streams.names()) all.push(name)
+      return all
+    },
+    catch: (cause) => storageErrorOf(`the streams of ${cluster}`, cause)
+  })
+  const left = names.filter((name) => channel.test(name))
+  if (Option.isSome(live) && live.value.state.last_seq > 0) left.push(live.value.config.name)
+  // Looked for again: somebody else may have made all of them in between, and have used them.
+  if (left.length > 0 && Option.isNone(yield* find("meta"))) {
+    return yield* damaged(
+      `${bucketStream(cluster, "meta")} is lost: ${left.join(", ")} of cluster ${cluster} are there`
+    )
+  }
+  if (left.length > 0) return
+  yield* create("live")
+  yield* create("meta")
+})
+
+const isMarker = (operation: string, reason: string) => operation === "DEL" || operation === "PURGE" || reason !== ""
+
+/** What lies at a key, as its leader tells: an entry, or the marker of one that went. */
+export const lastOf = Effect.fnUntraced(function* (
+  nats: NatsConnection["Service"],
+  cluster: string,
+  name: BucketName,
+  key: string
+) {
+  const stream = bucketStream(cluster, name)
+  const found = yield* Effect.tryPromise({
+    try: () => nats.manager.streams.getMessage(stream, { last_by_subj: keySubject(cluster, name, key) }),
+    catch: (cause) => storageErrorOf(stream, cause)
+  })
+  if (found === null) return undefined
+  const entry: Entry = { key, value: found.data.slice(), revision: found.seq }
+  const header = (header: string) => found.header?.get(header) ?? ""
+  return { entry, isMarker: isMarker(header("KV-Operation"), header("Nats-Marker-Reason")) }
+})
+
+/** The newest sequence below a subject, as the leader tells: a picture that reaches it is not an old one. */
+const newestOf = (nats: NatsConnection["Service"], stream: string, subject: string) =>
+  Effect.tryPromise({
+    try: async () => (await nats.manager.streams.getMessage(stream, { last_by_subj: subject }))?.seq ?? 0,
+    catch: (cause) => storageErrorOf(stream, cause)
+  })
+
+/** Every key below `prefix`, "CaughtUp", then each change; fails as soon as one may have been missed. */
+export const watchBucket = (nats: NatsConnection["Service"], cluster: string, name: BucketName, prefix: string) =>
+  Stream.unwrap(
+    Effect.gen(function* () {
+      const stream = bucketStream(cluster, name)
+      const root = subjectRoot(cluster, name)
+      const subject = prefix === "" ? `${root}>` : `${root}${escapeKey(prefix)}.>`
+      const newest = yield* newestOf(nats, stream, subject)
+      const reader = yield* openReader(nats, { stream, subject })
+      let seen = 0
+      let isCaughtUp = false
+      const page = Effect.fnUntraced(function* () {
+        const events: Array<WatchEvent> = []
+        const catchUp = () => {
+          if (isCaughtUp) return
+          isCaughtUp = true
+          events.push({ _tag: "CaughtUp" })
+        }
+        if (newest === 0) catchUp()
+        const delivered = events.length > 0 ? [] : yield* reader.next
+        for (const { subject, sequence, data, header } of delivered) {
+          const key = unescapeKey(subject.slice(root.length))
+          if (!isMarker(header("KV-Operation"), header("Nats-Marker-Reason"))) {
+            events.push({ _tag: "Put", entry: { key, value: data, revision: sequence } })
+          } else if (isCaughtUp) events.push({ _tag: "Deleted", key, revision: sequence })
+          seen = sequence
+          if (seen >= newest) catchUp()
+        }
+        // The newest may have gone since (an expiry), and then it never comes.
+        if (delivered.length === 0) catchUp()
+        return [events, Option.some(undefined)] as const
+      })
+      return Stream.paginate(undefined as void, page)
+    })
+  )
