@@ -9,6 +9,8 @@ import type { ComputeTasks } from "./compute-tasks.ts"
 export class ComputeError extends Data.TaggedError("ComputeError")<{
   readonly fault: "task" | "worker"
   readonly detail: string
+  /** If stored bytes are to blame: as in StorageError. */
+  readonly reason?: "damaged" | "unfit" | undefined
 }> {}
 
 export class Compute extends Context.Service<
