@@ -25,6 +25,7 @@ export interface Server {
   readonly overloaded: Reply
   readonly run: (effect: Effect.Effect<Reply>) => Fiber.Fiber<Reply>
   readonly waiting: Set<Fiber.Fiber<Reply>>
+  closed: boolean
 }
 
 /** Bytes that one message may have where no server says so: NATS' default, so that embedded and remote agree. */
@@ -165,10 +166,12 @@ export const makeServer = Effect.fnUntraced(function* (
     handler,
     overloaded: options.overloaded ?? OVERLOADED,
     run: Effect.runForkWith(yield* Effect.context()),
-    waiting: new Set()
+    waiting: new Set(),
+    closed: false
   }
   yield* Effect.addFinalizer(() =>
     Effect.withFiber((self) => {
+      server.closed = true
       // A handler may be what closes the scope: it must not wait for itself.
       for (const fiber of server.waiting) if (fiber.id !== self.id) fiber.interruptUnsafe(self.id)
       return Effect.void
@@ -180,12 +183,16 @@ export const makeServer = Effect.fnUntraced(function* (
 const isFiber = (begun: Exit.Exit<Reply> | Fiber.Fiber<Reply>): begun is Fiber.Fiber<Reply> => Fiber.isFiber(begun)
 
 /** Lets the server handle the message, up to its first wait: the end of it, or the fiber that is still at it. */
-export const begin = (server: Server, message: Message): Exit.Exit<Reply> | Fiber.Fiber<Reply> => {
+export const begin = (
+  server: Server,
+  message: Message,
+  handler: Handler = server.handler
+): Exit.Exit<Reply> | Fiber.Fiber<Reply> => {
   const { waiting } = server
   if (waiting.size >= limits.handlersMax) return Exit.succeed(server.overloaded)
   let handling: Effect.Effect<Reply>
   try {
-    handling = server.handler(message)
+    handling = handler(message)
   } catch (defect) {
     handling = Effect.die(defect)
   }
@@ -200,6 +207,8 @@ export const begin = (server: Server, message: Message): Exit.Exit<Reply> | Fibe
     waiting.delete(fiber)
     if (exit._tag === "Failure") logDeath(server, message.subject, exit)
   })
+  // What the handler did before its first wait may have closed its own server.
+  if (server.closed) fiber.interruptUnsafe()
   return fiber
 }
 
@@ -262,7 +271,7 @@ const firstOf = (fibers: ReadonlyArray<Fiber.Fiber<Reply>>, subject: string, tim
 /** Hands a published message over. It is handled when the publisher's own turn is over. */
 export const announce = (servers: Server | ReadonlyArray<Server>, message: Message): void => {
   for (const server of "length" in servers ? servers : [servers]) {
-    begin({ ...server, handler: (message) => Effect.andThen(Effect.yieldNow, () => server.handler(message)) }, message)
+    begin(server, message, (message) => Effect.andThen(Effect.yieldNow, () => server.handler(message)))
   }
 }
 
