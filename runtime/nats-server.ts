@@ -66,6 +66,8 @@ const configuration = (options: NatsServerOptions, port: number): string => {
     `jetstream {`,
     `  store_dir: ${quoted(join(options.storeDir, "jetstream"))}`,
     `  sync_interval: always`,
+    // The limits of all channels are set aside when they are made, 128 GiB, whatever this machine's disk has.
+    `  max_file_store: 1TB`,
     `}`,
     ...(cluster === undefined
       ? []

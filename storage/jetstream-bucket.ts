@@ -5,7 +5,8 @@
 import { DiscardPolicy, RetentionPolicy, StorageType, type StreamConfig, type StreamInfo } from "@nats-io/jetstream"
 import { Effect, Option, Stream } from "effect"
 import { nanos } from "nats"
-import { openReader, storageErrorOf } from "./jetstream-reader.ts"
+import { ask } from "./jetstream-ask.ts"
+import { openReader } from "./jetstream-reader.ts"
 import type { Entry, WatchEvent } from "./meta.ts"
 import { NatsConnection } from "./nats-connection.ts"
 import { StorageError } from "./outcome.ts"
@@ -92,7 +93,7 @@ const faultsOf = (config: StreamConfig, name: BucketName, replicas: number): Rea
 }
 
 export const bucketInfo = (nats: NatsConnection["Service"], stream: string): Effect.Effect<StreamInfo, StorageError> =>
-  Effect.tryPromise({ try: () => nats.manager.streams.info(stream), catch: (cause) => storageErrorOf(stream, cause) })
+  ask(nats, stream, () => nats.manager.streams.info(stream))
 
 /** Fails if the bucket is "missing" or its configuration could lose something. */
 export const checkBucket = Effect.fnUntraced(function* (
@@ -124,10 +125,7 @@ export const bootstrap = Effect.fnUntraced(function* (options: BucketOptions) {
       )
     )
   const create = (name: BucketName) =>
-    Effect.tryPromise({
-      try: () => streams.add(configurationOf(options, name)),
-      catch: (cause) => storageErrorOf(bucketStream(cluster, name), cause)
-    })
+    ask(nats, bucketStream(cluster, name), () => streams.add(configurationOf(options, name)))
   const damaged = (detail: string) => Effect.fail(new StorageError({ reason: "damaged", detail }))
 
   // The live bucket is made first and the metadata last, so the metadata's being there says that all of it was done.
@@ -139,13 +137,10 @@ export const bootstrap = Effect.fnUntraced(function* (options: BucketOptions) {
   }
   const live = yield* find("live")
   const channel = new RegExp(`^ELANUS_${cluster}_CHANNEL_\\d+$`)
-  const names = yield* Effect.tryPromise({
-    try: async () => {
-      const all: Array<string> = []
-      for await (const name of streams.names()) all.push(name)
-      return all
-    },
-    catch: (cause) => storageErrorOf(`the streams of ${cluster}`, cause)
+  const names = yield* ask(nats, `the streams of ${cluster}`, async () => {
+    const all: Array<string> = []
+    for await (const name of streams.names()) all.push(name)
+    return all
   })
   const left = names.filter((name) => channel.test(name))
   if (Option.isSome(live) && live.value.state.last_seq > 0) left.push(live.value.config.name)
@@ -170,22 +165,18 @@ export const lastOf = Effect.fnUntraced(function* (
   key: string
 ) {
   const stream = bucketStream(cluster, name)
-  const found = yield* Effect.tryPromise({
-    try: () => nats.manager.streams.getMessage(stream, { last_by_subj: keySubject(cluster, name, key) }),
-    catch: (cause) => storageErrorOf(stream, cause)
-  })
+  const found = yield* ask(nats, stream, () =>
+    nats.manager.streams.getMessage(stream, { last_by_subj: keySubject(cluster, name, key) })
+  )
   if (found === null) return undefined
-  const entry: Entry = { key, value: found.data.slice(), revision: found.seq }
+  const entry: Entry = { key, value: new Uint8Array(found.data), revision: found.seq }
   const header = (header: string) => found.header?.get(header) ?? ""
   return { entry, isMarker: isMarker(header("KV-Operation"), header("Nats-Marker-Reason")) }
 })
 
 /** The newest sequence below a subject, as the leader tells: a picture that reaches it is not an old one. */
 const newestOf = (nats: NatsConnection["Service"], stream: string, subject: string) =>
-  Effect.tryPromise({
-    try: async () => (await nats.manager.streams.getMessage(stream, { last_by_subj: subject }))?.seq ?? 0,
-    catch: (cause) => storageErrorOf(stream, cause)
-  })
+  ask(nats, stream, async () => (await nats.manager.streams.getMessage(stream, { last_by_subj: subject }))?.seq ?? 0)
 
 /** Every key below `prefix`, "CaughtUp", then each change; fails as soon as one may have been missed. */
 export const watchBucket = (nats: NatsConnection["Service"], cluster: string, name: BucketName, prefix: string) =>

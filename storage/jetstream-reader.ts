@@ -6,9 +6,10 @@
  * Not the client's ordered consumer: that one goes on by itself over a reset, and waits for ever for a server
  * that is gone. And windows are of bytes, since windows of messages make a slow consumer of us when records are large.
  */
-import { AckPolicy, DeliverPolicy, JetStreamApiError } from "@nats-io/jetstream"
+import { AckPolicy, DeliverPolicy } from "@nats-io/jetstream"
 import { Effect, type Scope } from "effect"
 import { type Msg, nanos, nuid } from "nats"
+import { ask } from "./jetstream-ask.ts"
 import type { NatsConnection } from "./nats-connection.ts"
 import { StorageError } from "./outcome.ts"
 
@@ -41,6 +42,7 @@ const windowBytes = 8 * 1024 * 1024
 const windowMessages = 4_096
 const heartbeatMs = 1_000
 const silenceMaxMs = 4_000
+const absentRetryMs = 20
 const requestExpiresMs = 60_000
 /** A consumer whose reader died without a word is removed by the server. */
 const inactiveMs = 5 * 60_000
@@ -53,13 +55,6 @@ const sequencesOf = (reply: string): readonly [number, number] => {
   // Nine tokens, or with a domain and an account's hash in front of the stream's name.
   const at = tokens.length === 9 ? 5 : 7
   return [Number(tokens[at]), Number(tokens[at + 1])]
-}
-
-export const storageErrorOf = (stream: string, cause: unknown): StorageError => {
-  const detail = cause instanceof Error ? cause.message : String(cause)
-  return cause instanceof JetStreamApiError && cause.code === 10059
-    ? new StorageError({ reason: "missing", detail: `there is no stream ${stream}` })
-    : unavailable(`${stream}: ${detail}`)
 }
 
 export const openReader = Effect.fnUntraced(function* (
@@ -85,7 +80,7 @@ export const openReader = Effect.fnUntraced(function* (
   }
 
   const request = () => {
-    if (isRequested || failure !== undefined || waitingBytes >= windowBytes) return
+    if (isRequested || failure !== undefined || !nats.isConnected() || waitingBytes >= windowBytes) return
     isRequested = true
     const body = JSON.stringify({
       batch: windowMessages,
@@ -107,6 +102,10 @@ export const openReader = Effect.fnUntraced(function* (
     } else if (code === 408 || code === 404 || (code === 409 && /Batch Completed|Exceeds MaxBytes/.test(description))) {
       isRequested = false
       request()
+    } else if (code === 503) {
+      // In a cluster the new consumer is not known everywhere at once. One that is gone ends in silence.
+      isRequested = false
+      setTimeout(request, absentRetryMs)
     } else fail(`${code} ${description}`)
   }
 
@@ -118,7 +117,7 @@ export const openReader = Effect.fnUntraced(function* (
     // Copied: a view would hold the whole chunk that came from the socket, at any alignment.
     waiting.push({
       subject: message.subject,
-      data: message.data.slice(),
+      data: new Uint8Array(message.data),
       header: (name) => headers?.get(name) ?? "",
       sequence
     })
@@ -149,21 +148,19 @@ export const openReader = Effect.fnUntraced(function* (
       })
   )
 
-  yield* Effect.tryPromise({
-    try: () =>
-      manager.consumers.add(stream, {
-        name: consumer,
-        ack_policy: AckPolicy.None,
-        ...(from === undefined
-          ? { deliver_policy: DeliverPolicy.LastPerSubject }
-          : { deliver_policy: DeliverPolicy.StartSequence, opt_start_seq: Math.max(from, 1) }),
-        filter_subject: subject,
-        inactive_threshold: nanos(inactiveMs),
-        mem_storage: true,
-        num_replicas: 1
-      }),
-    catch: (cause) => storageErrorOf(stream, cause)
-  })
+  yield* ask(nats, stream, () =>
+    manager.consumers.add(stream, {
+      name: consumer,
+      ack_policy: AckPolicy.None,
+      ...(from === undefined
+        ? { deliver_policy: DeliverPolicy.LastPerSubject }
+        : { deliver_policy: DeliverPolicy.StartSequence, opt_start_seq: Math.max(from, 1) }),
+      filter_subject: subject,
+      inactive_threshold: nanos(inactiveMs),
+      mem_storage: true,
+      num_replicas: 1
+    })
+  )
   request()
 
   const take = Effect.callback<ReadonlyArray<Delivered>, StorageError>((resume) => {

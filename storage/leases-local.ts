@@ -107,7 +107,7 @@ const make = Effect.gen(function* () {
       if (!store.isOpen()) return answer(unavailable("the local store is closed"))
       const current = revisions.get(key) ?? 0
       if (current !== expected) return answer(refused("conflict", `wrong last sequence: ${current}`))
-      const entry: Entry = { key, value: value.slice(), revision: ++revision }
+      const entry: Entry = { key, value: new Uint8Array(value), revision: ++revision }
       const isDurable = ttlMs === undefined
       revisions.set(key, entry.revision)
       const writes: Array<Write> = isDurable

@@ -14,7 +14,8 @@ import { Effect, Layer, Option, Stream } from "effect"
 import { randomUUID } from "node:crypto"
 import { limits } from "../protocols/limits.ts"
 import { expectLast, type Message, publish, publishEffect } from "./jetstream-publish.ts"
-import { openReader, storageErrorOf } from "./jetstream-reader.ts"
+import { ask } from "./jetstream-ask.ts"
+import { openReader } from "./jetstream-reader.ts"
 import { Log, type LogEntry, type LogState } from "./log.ts"
 import { NatsConnection } from "./nats-connection.ts"
 import { ambiguous, done, type Outcome, refused, StorageError, unavailable } from "./outcome.ts"
@@ -93,35 +94,33 @@ const make = Effect.fnUntraced(function* (options: JetStreamLogOptions) {
 
   const info = (channel: number) => {
     const stream = channelStream(cluster, channel)
-    return Effect.tryPromise({
-      try: () => manager.streams.info(stream),
-      catch: (cause) => storageErrorOf(stream, cause)
-    })
+    return ask(nats, stream, () => manager.streams.info(stream))
   }
 
   const create = Effect.fnUntraced(function* (channel: number) {
     const name = channelStream(cluster, channel)
-    yield* Effect.tryPromise({
-      try: () =>
-        manager.streams.add({
-          name,
-          subjects: [channelSubject(cluster, channel)],
-          storage: StorageType.File,
-          retention: RetentionPolicy.Limits,
-          discard: DiscardPolicy.New,
-          max_bytes: options.channelBytesMax ?? limits.channelBytesMax,
-          num_replicas: replicas,
-          allow_atomic: true,
-          allow_direct: false,
-          deny_delete: true,
-          // Of its own making, so that a second create differs and is refused instead of agreed to.
-          metadata: { [incarnationKey]: randomUUID() }
-        }),
-      catch: (cause) =>
-        cause instanceof Error && /already in use|subjects overlap/.test(cause.message)
+    yield* ask(nats, name, () =>
+      manager.streams.add({
+        name,
+        subjects: [channelSubject(cluster, channel)],
+        storage: StorageType.File,
+        retention: RetentionPolicy.Limits,
+        discard: DiscardPolicy.New,
+        max_bytes: options.channelBytesMax ?? limits.channelBytesMax,
+        num_replicas: replicas,
+        allow_atomic: true,
+        allow_direct: false,
+        deny_delete: true,
+        // Of its own making, so that a second create differs and is refused instead of agreed to.
+        metadata: { [incarnationKey]: randomUUID() }
+      })
+    ).pipe(
+      Effect.mapError((error) =>
+        /already in use|subjects overlap/.test(error.detail)
           ? new StorageError({ reason: "unfit", detail: `there is a stream ${name} already` })
-          : storageErrorOf(name, cause)
-    })
+          : error
+      )
+    )
   })
 
   const open = Effect.fnUntraced(function* (channel: number) {

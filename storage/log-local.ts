@@ -190,7 +190,7 @@ const make = Effect.fnUntraced(function* (options: LocalLogOptions) {
       const range = { gte: recordKey(number, from), lte: recordKey(number, to), limit: pageEntries }
       for await (const [key, value] of database.iterator(range)) {
         // Copied, so that the data begins its buffer.
-        entries.push({ sequence: Number(key.slice(-16)), data: value.slice(headBytes) })
+        entries.push({ sequence: Number(key.slice(-16)), data: new Uint8Array(value.subarray(headBytes)) })
         bytes += value.length
         if (bytes >= pageBytes) break
       }

@@ -23,7 +23,7 @@ export const encodeEntry = ({ value, revision }: Entry): Uint8Array => {
 }
 export const decodeEntry = (key: string, bytes: Uint8Array): Entry => ({
   key,
-  value: bytes.slice(headBytes),
+  value: new Uint8Array(bytes.subarray(headBytes)),
   revision: new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength).getFloat64(0, true)
 })
 
@@ -68,7 +68,7 @@ const make = Effect.gen(function* () {
         const revision = ++headAhead
         return value === undefined
           ? { _tag: "Deleted", key, revision }
-          : { _tag: "Put", entry: { key, value: value.slice(), revision } }
+          : { _tag: "Put", entry: { key, value: new Uint8Array(value), revision } }
       })
       const next = headAhead
       const writes = events.map((event): Write => {
