@@ -16,10 +16,12 @@ const roots = ["runtime/main.ts", "runtime/elanus.ts", "runtime/roles.ts", "runt
 /** Files that bind a port to the real world. Only roots, tests and each other may import them. */
 const adapters = [
   "storage/*-jetstream.ts",
+  "storage/jetstream-*.ts",
   "storage/*-local.ts",
-  "storage/local-store.ts",
+  "storage/local-*.ts",
   "storage/nats-connection.ts",
   "storage/objects-s3.ts",
+  "storage/objects-directory.ts",
   "storage/index-hnsw.ts",
   "storage/compute-*.ts",
   "runtime/bus-nats.ts",
@@ -32,6 +34,7 @@ const simulable = ["runtime/bus-local.ts", "storage/index-hnsw.ts", "storage/com
 /** Neither adapters nor roots, and yet they deal with the machine. Actors must not import them. */
 const edges = [
   "runtime/server-finder.ts",
+  "runtime/nats-server.ts",
   "runtime/settings.ts",
   "runtime/telemetry.ts",
   "runtime/*-process.ts",
@@ -43,11 +46,11 @@ const edges = [
 const drivers = [
   {
     packages: ["nats", "@nats-io/*"],
-    files: ["storage/*-jetstream.ts", "storage/nats-connection.ts", "runtime/bus-nats.ts"]
+    files: ["storage/*-jetstream.ts", "storage/jetstream-*.ts", "storage/nats-connection.ts", "runtime/bus-nats.ts"]
   },
   { packages: ["@aws-sdk/*"], files: ["storage/objects-s3.ts"] },
   { packages: ["hnswlib-node"], files: ["storage/index-hnsw.ts", "storage/compute-tasks.ts"] },
-  { packages: ["classic-level"], files: ["storage/*-local.ts", "storage/local-store.ts"] },
+  { packages: ["classic-level"], files: ["storage/*-local.ts", "storage/local-*.ts"] },
   { packages: ["apache-arrow"], files: ["storage/segment-file.ts", "storage/delete-file.ts"] }
 ]
 

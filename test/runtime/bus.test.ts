@@ -8,7 +8,7 @@ import { connect, type ConnectionOptions, type NatsConnection as Connection, hea
 import { afterAll, beforeAll } from "vitest"
 import { limits } from "../../protocols/limits.ts"
 import { utf8 } from "../../protocols/wire.ts"
-import { Bus, BusError, type Message, type Reply } from "../../runtime/bus.ts"
+import type { Bus, BusError, Message, Reply } from "../../runtime/bus.ts"
 import { makeLocalBus } from "../../runtime/bus-local.ts"
 import { makeNatsBus } from "../../runtime/bus-nats.ts"
 import { type Nats, startNats } from "../support/nats.ts"
