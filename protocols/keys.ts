@@ -47,7 +47,8 @@ export const keyColumn = (type: KeyType, keys: ReadonlyArray<Key>): KeyColumn =>
   return { type, count: keys.length, offsets, bytes }
 }
 
-export const keysOf = (column: KeyColumn): Array<Key> => Array.from({ length: column.count }, (_, row) => keyAt(column, row))
+export const keysOf = (column: KeyColumn): Array<Key> =>
+  Array.from({ length: column.count }, (_, row) => keyAt(column, row))
 
 /** The rows `rows` of a column, in that order. */
 export const pickKeys = (column: KeyColumn, rows: ArrayLike<number>): KeyColumn => {
@@ -153,4 +154,31 @@ const compareText = (a: string, b: string): number => {
     }
   }
   return a.length - b.length
+}
+
+/** Columns of one type, end to end. */
+export const concatKeys = (type: KeyType, columns: ReadonlyArray<KeyColumn>): KeyColumn => {
+  const count = columns.reduce((total, column) => total + column.count, 0)
+  if (type === "Int64") {
+    const values = new BigInt64Array(count)
+    let at = 0
+    for (const column of columns) {
+      if (column.type === "Int64") values.set(column.values, at)
+      at += column.count
+    }
+    return { type, count, values }
+  }
+  const offsets = new Uint32Array(count + 1)
+  const bytes = new Uint8Array(
+    columns.reduce((total, column) => total + (column.type === "VarChar" ? column.bytes.length : 0), 0)
+  )
+  let row = 0
+  let at = 0
+  for (const column of columns) {
+    if (column.type !== "VarChar") continue
+    bytes.set(column.bytes, at)
+    for (let i = 1; i <= column.count; i++) offsets[++row] = at + column.offsets[i]!
+    at += column.bytes.length
+  }
+  return { type, count, offsets, bytes }
 }

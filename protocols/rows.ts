@@ -110,3 +110,24 @@ export const readFields = (reader: Reader, count: number): FieldColumn | undefin
   for (let i = 1; i <= count; i++) if (offsets[i]! < offsets[i - 1]!) throw new WireError("field offsets go back")
   return { offsets, bytes }
 }
+
+/** Columns of `counts` rows each, end to end. */
+export const concatFields = (
+  columns: ReadonlyArray<FieldColumn | undefined>,
+  counts: ReadonlyArray<number>
+): FieldColumn | undefined => {
+  if (columns.every((column) => column === undefined)) return undefined
+  const rows = counts.reduce((total, count) => total + count, 0)
+  const offsets = new Uint32Array(rows + 1)
+  const bytes = new Uint8Array(columns.reduce((total, column) => total + (column?.bytes.length ?? 0), 0))
+  let row = 0
+  let at = 0
+  columns.forEach((column, which) => {
+    for (let i = 1; i <= counts[which]!; i++) offsets[++row] = at + (column?.offsets[i] ?? 0)
+    if (column !== undefined) {
+      bytes.set(column.bytes, at)
+      at += column.bytes.length
+    }
+  })
+  return { offsets, bytes }
+}

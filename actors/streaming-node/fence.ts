@@ -1,0 +1,163 @@
+/**
+ * How an owner makes the channel its own, and how it finds out what became of its writes: it reads the log to its
+ * end and jumps, with one atomic batch, past every append that can still be in flight (protocols/README.md, 1.4-1.7).
+ * Only a fence that was accepted proves that what was read is all there is.
+ */
+import { Effect, Stream } from "effect"
+import { limits } from "../../protocols/limits.ts"
+import { encodeRecord, type LogRecord, RecordDamaged, type RecordHeader } from "../../protocols/record.ts"
+import { Log, type LogEntry } from "../../storage/log.ts"
+import type { StorageError } from "../../storage/outcome.ts"
+import type { Chain } from "./chain.ts"
+
+/** Who writes: one activation of an owner. */
+export interface Identity {
+  readonly channel: number
+  readonly epoch: bigint
+  readonly nonce: bigint
+}
+
+/** `stale`: a later owner has been here. `damaged`: the log is not what was written. */
+export type Fenced =
+  | { readonly _tag: "Fenced" }
+  | { readonly _tag: "Stale"; readonly detail: string }
+  | { readonly _tag: "Damaged"; readonly detail: string }
+
+const RETRY_FIRST_MS = 10
+const RETRY_MAX_MS = 1_000
+
+const stale = (detail: string): Fenced => ({ _tag: "Stale", detail })
+const damaged = (detail: string): Fenced => ({ _tag: "Damaged", detail })
+
+/** A batch of `1 + pipelineDepth` messages: the record and padding, or padding alone. */
+const batchOf = (header: RecordHeader, record: Uint8Array): ReadonlyArray<Uint8Array> => {
+  const padding = encodeRecord({ ...header, kind: "padding" }, []).bytes
+  return [record, ...Array.from({ length: limits.pipelineDepth }, () => padding)]
+}
+
+/** Breaks whatever pipeline an earlier owner has; sent only after the channel's key was taken. Ambiguity does no harm: the fence decides. */
+export const stop = Effect.fnUntraced(function* (who: Identity) {
+  const log = yield* Log
+  const header: RecordHeader = {
+    ...who,
+    kind: "padding",
+    incarnation: 0,
+    lsn: 0,
+    previous: 0n,
+    timestamp: 0n,
+    floor: 0n
+  }
+  yield* log.appendBatch(who.channel, batchOf(header, encodeRecord(header, []).bytes), undefined)
+})
+
+/**
+ * Reads on from `chain`, giving each record to `onRecord`, and fences with `incarnation`. Goes on trying while the
+ * log cannot be reached; whoever owes it interrupts it when it is no longer owed.
+ */
+export const fence = Effect.fnUntraced(function* (
+  who: Identity,
+  incarnation: number,
+  chain: Chain,
+  onRecord: (record: LogRecord, sequence: number) => Effect.Effect<void, RecordDamaged>
+): Effect.fn.Return<Fenced, never, Log> {
+  const log = yield* Log
+  let waitMs = RETRY_FIRST_MS
+  while (true) {
+    const ended = yield* attempt(log, who, incarnation, chain, onRecord).pipe(
+      Effect.catch((error: StorageError | RecordDamaged) =>
+        Effect.succeed(
+          error instanceof RecordDamaged
+            ? damaged(error.message)
+            : error.reason === "unavailable"
+              ? undefined
+              : damaged(error.detail)
+        )
+      )
+    )
+    if (ended !== undefined) return ended
+    yield* Effect.sleep(waitMs)
+    waitMs = Math.min(waitMs * 2, RETRY_MAX_MS)
+  }
+})
+
+/** One try; undefined if another is needed. */
+const attempt = Effect.fnUntraced(function* (
+  log: Log["Service"],
+  who: Identity,
+  incarnation: number,
+  chain: Chain,
+  onRecord: (record: LogRecord, sequence: number) => Effect.Effect<void, RecordDamaged>
+): Effect.fn.Return<Fenced | undefined, StorageError | RecordDamaged> {
+  const state = yield* log.open(who.channel)
+  if (state.last < chain.sequence) {
+    // Told by an old leader, or lost: a fence that is accepted there would prove the loss, so it is not even tried.
+    const again = yield* log.open(who.channel)
+    if (again.last < chain.sequence) {
+      return damaged(`the log ends at ${again.last}, and ${chain.sequence} was acknowledged`)
+    }
+    return undefined
+  }
+  const found = yield* readOn(log, who, incarnation, chain, state.last, onRecord)
+  if (found !== undefined) return found
+
+  const header: RecordHeader = {
+    ...who,
+    kind: "fence",
+    incarnation,
+    lsn: chain.lsn + 1,
+    previous: chain.hash,
+    timestamp: chain.timestamp,
+    floor: chain.floor
+  }
+  const { bytes, hash } = encodeRecord(header, [])
+  const before = chain.sequence
+  const outcome = yield* log.appendBatch(who.channel, batchOf(header, bytes), before)
+  // Refused: somebody was faster, or the last try landed after all. Ambiguous: the next try finds it by its nonce, or sends it again.
+  if (outcome._tag !== "Done") return undefined
+  if (outcome.value !== before + 1 + limits.pipelineDepth) {
+    return yield* Effect.fail(new RecordDamaged(`a fence after ${before} ended at ${outcome.value}`))
+  }
+  chain.wrote(before + 1, { header, entries: [], hash })
+  chain.sequence = outcome.value
+  yield* onRecord({ header, entries: [], hash }, before + 1)
+  return { _tag: "Fenced" }
+})
+
+/** Reads what is above `chain`, up to `last`; says if the fence is there already, or a later owner. */
+const readOn = Effect.fnUntraced(function* (
+  log: Log["Service"],
+  who: Identity,
+  incarnation: number,
+  chain: Chain,
+  last: number,
+  onRecord: (record: LogRecord, sequence: number) => Effect.Effect<void, RecordDamaged>
+): Effect.fn.Return<Fenced | undefined, StorageError | RecordDamaged> {
+  if (last === chain.sequence) return undefined
+  let fenced = false
+  let later: string | undefined
+  const one = Effect.fnUntraced(function* ({ data, sequence }: LogEntry) {
+    const link = yield* Effect.try({ try: () => chain.read(sequence, data), catch: asDamaged })
+    const { header } = link.record
+    if (header.epoch > who.epoch)
+      later ??= `a record of epoch ${header.epoch} at ${sequence}, above ours (${who.epoch})`
+    if (header.epoch === who.epoch && header.nonce !== who.nonce) {
+      later ??= `another activation writes in epoch ${who.epoch}`
+    }
+    if (link._tag === "Void") {
+      yield* Effect.logWarning(`channel ${who.channel}: record ${header.lsn} of epoch ${header.epoch} was fenced off`)
+    }
+    if (link._tag === "Record") {
+      if (header.kind === "fence" && header.nonce === who.nonce && header.incarnation === incarnation) fenced = true
+      yield* onRecord(link.record, sequence)
+    }
+  })
+  yield* Stream.runForEach(log.read(who.channel, chain.sequence + 1, last), one)
+  if (later !== undefined) return stale(later)
+  if (chain.sequence !== last) {
+    return yield* Effect.fail(new RecordDamaged(`the log ended at ${chain.sequence} of ${last}`))
+  }
+  return fenced ? { _tag: "Fenced" } : undefined
+})
+
+const asDamaged = (cause: unknown): RecordDamaged =>
+  cause instanceof RecordDamaged ? cause : new RecordDamaged(cause instanceof Error ? cause.message : String(cause))

@@ -1,0 +1,56 @@
+/**
+ * From the manifest to the view: has the query nodes load what the newest manifest lists, with every delete that is
+ * in its files, and only then adopts it, in one step. Until then queries stand on the old view, and rows that grow
+ * stay where they are; so a row is at no timestamp missing and at none twice.
+ */
+import { Effect } from "effect"
+import type { ElanusError } from "../../protocols/errors.ts"
+import { limits } from "../../protocols/limits.ts"
+import type { Owner } from "./owner.ts"
+import type { QueryNodes } from "./reading.ts"
+import type { Holder, Shard } from "./shard.ts"
+
+/** One try; says why it is not there yet, or that the view is new. */
+export const handOff = Effect.fnUntraced(function* (
+  queryNodes: QueryNodes,
+  owner: Owner,
+  shard: Shard
+): Effect.fn.Return<"adopted" | string> {
+  const manifest = owner.manifest(shard)
+  const placement = owner.catalog.placement(shard.collection.id, shard.shard)
+  const holders = new Map<string, Holder>()
+  const byNode = new Map<string, Array<(typeof manifest.segments)[number]>>()
+  for (const segment of manifest.segments) {
+    const node = placement?.nodes[segment.id]
+    if (node === undefined) return `segment ${segment.id} has no query node yet`
+    byNode.set(node, [...(byNode.get(node) ?? []), segment])
+  }
+  for (const [node, segments] of byNode) {
+    const asked = yield* Effect.result(
+      queryNodes.call(
+        node,
+        "Load",
+        {
+          collection: shard.collection.id,
+          shard: shard.shard,
+          metric: shard.collection.spec.metric,
+          segments,
+          deletes: manifest.deletes,
+          version: manifest.version,
+          flushedTo: manifest.flushedTo
+        },
+        limits.requestTimeoutMs
+      )
+    )
+    if (asked._tag === "Failure") return `query node ${node}: ${(asked.failure as ElanusError).reason}`
+    for (const { applied, detail, id, indexed, state } of asked.success.segments) {
+      if (state !== "loaded") return `segment ${id} on query node ${node}: ${state} ${detail}`
+      holders.set(id, { node, applied, indexed })
+    }
+  }
+  // While the nodes loaded, an even newer manifest may have come: this one is still a right view, and the next try takes that.
+  shard.adopt({ manifest, holders })
+  shard.viewStale = owner.manifest(shard).version > manifest.version
+  owner.forget()
+  return "adopted"
+})

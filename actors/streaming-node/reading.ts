@@ -1,0 +1,323 @@
+/**
+ * Reads of one shard at its owner: choose T and have the log close it, stand on a view, ask the query nodes for
+ * their segments and scan what grows, put it together. A part that does not answer makes the read begin again at
+ * the same T, until its deadline; it is never left out.
+ */
+import { Effect } from "effect"
+import { failure, type ElanusError } from "../../protocols/errors.ts"
+import { type Key, keyAt, type KeyColumn, keyColumn, keysOf } from "../../protocols/keys.ts"
+import { limits } from "../../protocols/limits.ts"
+import { QueryNodeProtocol, type SegmentRead } from "../../protocols/query-node.ts"
+import type { FoundRows, Hits, ReadTime, ShardGet, ShardSearch } from "../../protocols/streaming-node.ts"
+import type { Timestamp } from "../../protocols/timestamp.ts"
+import type { Remote } from "../../runtime/remote.ts"
+import { TopK } from "../../storage/top-k.ts"
+import { mergeFound, mergeHits } from "../merge.ts"
+import type { GrowingSegment } from "./growing.ts"
+import type { Owner } from "./owner.ts"
+import type { Pin, Shard } from "./shard.ts"
+
+export type QueryNodes = Remote<typeof QueryNodeProtocol.calls>
+
+/** What a read needs besides its shard. */
+export interface ReadDeps {
+  readonly queryNodes: QueryNodes
+  /** A timestamp of the oracle from now; shared by all who wait for one. */
+  readonly now: Effect.Effect<Timestamp, ElanusError>
+}
+
+/** Nobody waits on a node that lost a segment for longer than this before looking at the view again. */
+const RETRY_MS = 20
+
+/** The T that a read gets, once its owner may answer at it (protocols/README.md, 3.2 and 3.3). */
+export const settleTime = Effect.fnUntraced(function* (
+  owner: Owner,
+  time: ReadTime,
+  now: ReadDeps["now"],
+  timeoutMs: number
+): Effect.fn.Return<Timestamp, ElanusError> {
+  const { changed, queue, stamps } = owner
+  const patience = Effect.timeoutOrElse({
+    duration: timeoutMs,
+    orElse: () =>
+      Effect.fail(failure("timeout", `the log of channel ${owner.who.channel} has not closed the time of the read`))
+  })
+  if (time._tag === "Latest") {
+    // All that was acknowledged when we were asked; a record sent from now on proves that nobody else acknowledges.
+    const { issued } = queue
+    const at = owner.closed
+    queue.proveAbove = Math.max(queue.proveAbove, issued)
+    changed.notify()
+    yield* changed.until(() => owner.lsn > issued).pipe(patience)
+    return at
+  }
+  const at = time.timestamp
+  if (at <= owner.closed) return at
+  if (at < stamps.floor) {
+    return yield* failure("stale", `timestamp ${at} comes from an oracle whose term is over; take a new one`)
+  }
+  if (at > stamps.seen) {
+    const newest = yield* now
+    if (newest > stamps.seen) stamps.seen = newest
+    if (at > newest) return yield* failure("bad-timestamp", `timestamp ${at} has not been given out yet`)
+  }
+  if (at > queue.closeAt) queue.closeAt = at
+  changed.notify()
+  yield* changed.until(() => owner.closed >= at).pipe(patience)
+  return at
+})
+
+/** Runs `plan` on the present view, and while a segment is not where the view says, again: at the same T, until the deadline. */
+const onView = Effect.fnUntraced(function* <A>(
+  owner: Owner,
+  shard: Shard,
+  at: Timestamp,
+  timeoutMs: number,
+  plan: (pin: Pin, lsn: number) => Effect.Effect<A, ElanusError>
+): Effect.fn.Return<A, ElanusError> {
+  /** Undefined if the view has to change first. */
+  const attempt = Effect.suspend((): Effect.Effect<{ readonly value: A } | undefined, ElanusError> => {
+    const pin = shard.pin()
+    if (pin === undefined) return Effect.succeed(undefined)
+    const { horizon } = pin.view.manifest
+    if (at < horizon) return Effect.fail(failure("bad-timestamp", `${at} is below what is kept (${horizon})`))
+    return Effect.matchEffect(plan(pin, owner.lsnAt(at)), {
+      onSuccess: (value) => Effect.succeed({ value }),
+      onFailure: (error) => {
+        if (!isLost(error)) return Effect.fail(error)
+        shard.waiting = error.reason
+        shard.viewStale = true
+        owner.changed.notify()
+        return Effect.succeed(undefined)
+      }
+    })
+  })
+  // A view that holds answers without a timer: each of its parts has a deadline of its own.
+  const first = yield* attempt
+  if (first !== undefined) return first.value
+  const again = Effect.gen(function* () {
+    while (true) {
+      yield* owner.changed.within(RETRY_MS, () => shard.view !== undefined && !shard.viewStale)
+      const answer = yield* attempt
+      if (answer !== undefined) return answer.value
+    }
+  })
+  return yield* again.pipe(
+    Effect.timeoutOrElse({
+      duration: timeoutMs,
+      orElse: () =>
+        Effect.fail(failure("unavailable", `shard ${shard.key}: ${shard.waiting || "its view is not loaded"}`))
+    })
+  )
+})
+
+const isLost = (error: ElanusError): boolean =>
+  error.code === "not-here" || error.code === "unavailable" || error.code === "ambiguous" || error.code === "overloaded"
+
+/** The sub-queries of a view: for each node its segments, with the keys that they lack. */
+const subReads = (owner: Owner, shard: Shard, pin: Pin, at: Timestamp) => {
+  const { holders, manifest } = pin.view
+  const byNode = new Map<string, Array<string>>()
+  for (const { id } of manifest.segments) {
+    const { node } = holders.get(id)!
+    const segments = byNode.get(node)
+    if (segments === undefined) byNode.set(node, [id])
+    else segments.push(id)
+  }
+  return Array.from(byNode, ([node, segments]) => {
+    let after = owner.lsn
+    for (const id of segments) after = Math.min(after, holders.get(id)!.applied)
+    const upTo = owner.lsn
+    const read: SegmentRead = {
+      collection: shard.collection.id,
+      shard: shard.shard,
+      segments,
+      timestamp: at,
+      tail: shard.tail.keysFor(shard.collection.spec.keyType, after, upTo, shard.mayBeSealed)
+    }
+    return {
+      node,
+      read,
+      /** The keys that it would need are flushed and gone from memory: the node must load them with the segment. */
+      lost: after < shard.tail.base,
+      /** The node answered, so it has them. */
+      applied: () => {
+        for (const id of segments) {
+          const holder = holders.get(id)!
+          if (holder.applied < upTo) holder.applied = upTo
+        }
+      }
+    }
+  })
+}
+
+type SubRead = ReturnType<typeof subReads>[number]
+
+/** Asks every node of the view at once; all answer, or the read is not answered from this view. */
+const askNodes = <A>(
+  subs: ReadonlyArray<SubRead>,
+  ask: (sub: SubRead) => Effect.Effect<A, ElanusError>
+): Effect.Effect<Array<A>, ElanusError> => {
+  const one = (sub: SubRead) =>
+    sub.lost
+      ? Effect.fail(failure("not-here", `node ${sub.node} lacks keys that are flushed by now`))
+      : Effect.tap(ask(sub), () => Effect.sync(sub.applied))
+  if (subs.length === 1) return Effect.map(one(subs[0]!), (answer) => [answer])
+  return Effect.forEach(subs, one, { concurrency: "unbounded" })
+}
+
+export const search = Effect.fnUntraced(function* (
+  deps: ReadDeps,
+  owner: Owner,
+  shard: Shard,
+  request: ShardSearch,
+  at: Timestamp
+): Effect.fn.Return<Hits, ElanusError> {
+  const { keyType, dimension } = shard.collection.spec
+  const { ef, limit, queries, timeoutMs } = request
+  const count = queries.length / dimension
+  return yield* onView(owner, shard, at, timeoutMs, (pin, lsn) => {
+    const subs = subReads(owner, shard, pin, at)
+    const sealed = askNodes(subs, ({ node, read }) =>
+      deps.queryNodes.call(node, "Search", { read, limit, ef, queries }, timeoutMs)
+    )
+    if (pin.growing.every((segment) => segment.rows === 0)) {
+      return Effect.map(sealed, (parts) =>
+        parts.length === 0 ? noHits(shard, count) : mergeHits(keyType, parts, count, limit)
+      )
+    }
+    const grown = scanGrowing(shard, pin.growing, queries, count, limit, lsn)
+    if (subs.length === 0) return grown
+    return Effect.map(Effect.all([grown, sealed], { concurrency: 2 }), ([mine, parts]) =>
+      mergeHits(keyType, [mine, ...parts], count, limit)
+    )
+  })
+})
+
+const noHits = (shard: Shard, count: number): Hits => ({
+  counts: new Uint32Array(count),
+  keys: keyColumn(shard.collection.spec.keyType, []),
+  ranks: new Float64Array(0)
+})
+
+/** Exact, over all that grows; the event loop gets its turn after every `limits.sliceBytes`. */
+const scanGrowing = Effect.fnUntraced(function* (
+  shard: Shard,
+  segments: ReadonlyArray<GrowingSegment>,
+  queries: Float32Array,
+  count: number,
+  limit: number,
+  lsn: number
+): Effect.fn.Return<Hits> {
+  const { dimension, keyType } = shard.collection.spec
+  const counts = new Uint32Array(count)
+  const keys: Array<Key> = []
+  const ranks: Array<number> = []
+  // The active segment may go on growing meanwhile; rows that it gets are above `lsn`, and so never among the best.
+  const bases = segmentBases(segments)
+  let sliced = 0
+  for (let which = 0; which < count; which++) {
+    const query = queries.subarray(which * dimension, (which + 1) * dimension)
+    const top = new TopK(limit)
+    for (const [index, segment] of segments.entries()) {
+      for (let block = 0; block < segment.blocks.length; block++) {
+        segment.scan(block, query, lsn, bases[index]!, top)
+        sliced += segment.rowsPerBlock * dimension * 4
+        if (sliced >= limits.sliceBytes) {
+          sliced = 0
+          yield* Effect.yieldNow
+        }
+      }
+    }
+    const best = top.finish()
+    counts[which] = best.rows.length
+    for (let i = 0; i < best.rows.length; i++) {
+      keys.push(keyOfOrdinal(segments, bases, best.rows[i]!))
+      ranks.push(best.ranks[i]!)
+    }
+  }
+  return { counts, keys: keyColumn(keyType, keys), ranks: Float64Array.from(ranks) }
+})
+
+const segmentBases = (segments: ReadonlyArray<GrowingSegment>): ReadonlyArray<number> => {
+  let base = 0
+  return segments.map((segment) => {
+    const mine = base
+    base += segment.rows
+    return mine
+  })
+}
+
+const keyOfOrdinal = (segments: ReadonlyArray<GrowingSegment>, bases: ReadonlyArray<number>, ordinal: number): Key => {
+  let which = segments.length - 1
+  while (bases[which]! > ordinal) which--
+  return segments[which]!.key(ordinal - bases[which]!)
+}
+
+export const get = Effect.fnUntraced(function* (
+  deps: ReadDeps,
+  owner: Owner,
+  shard: Shard,
+  request: ShardGet,
+  at: Timestamp
+): Effect.fn.Return<FoundRows, ElanusError> {
+  const { keyType } = shard.collection.spec
+  const { timeoutMs, vectors } = request
+  return yield* onView(owner, shard, at, timeoutMs, (pin, lsn) => {
+    // What grows is looked up here and now, before anything is awaited: so it stands on the very view that is pinned.
+    const grown = foundGrowing(shard, request.keys, vectors, lsn)
+    const missing = keysOf(request.keys).filter((key) => !grown.have.has(key))
+    const subs = missing.length === 0 ? [] : subReads(owner, shard, pin, at)
+    if (subs.length === 0) return Effect.succeed(grown.found)
+    const keys = keyColumn(keyType, missing)
+    return Effect.map(
+      askNodes(subs, ({ node, read }) => deps.queryNodes.call(node, "Get", { read, keys, vectors }, timeoutMs)),
+      (parts) => mergeFound(keyType, [grown.found, ...parts])
+    )
+  })
+})
+
+const foundGrowing = (shard: Shard, wanted: KeyColumn, vectors: boolean, lsn: number) => {
+  const { dimension, keyType } = shard.collection.spec
+  const have = new Set<Key>()
+  const fields: Array<Uint8Array> = []
+  const found: Array<Float32Array> = []
+  for (let i = 0; i < wanted.count; i++) {
+    const key = keyAt(wanted, i)
+    if (have.has(key)) continue
+    const version = shard.growing.find(key, lsn)
+    if (version === undefined) continue
+    have.add(key)
+    fields.push(version.segment.fields(version.row))
+    if (vectors) found.push(version.segment.vector(version.row))
+  }
+  const offsets = new Uint32Array(fields.length + 1)
+  for (let i = 0; i < fields.length; i++) offsets[i + 1] = offsets[i]! + fields[i]!.length
+  const bytes = new Uint8Array(offsets[fields.length]!)
+  fields.forEach((each, i) => bytes.set(each, offsets[i]!))
+  const all = new Float32Array(found.length * dimension)
+  found.forEach((vector, i) => all.set(vector, i * dimension))
+  const rows: FoundRows = {
+    keys: keyColumn(keyType, [...have]),
+    fields: bytes.length === 0 ? undefined : { offsets, bytes },
+    vectors: all
+  }
+  return { have, found: rows }
+}
+
+export const count = Effect.fnUntraced(function* (
+  deps: ReadDeps,
+  owner: Owner,
+  shard: Shard,
+  timeoutMs: number,
+  at: Timestamp
+): Effect.fn.Return<number, ElanusError> {
+  return yield* onView(owner, shard, at, timeoutMs, (pin, lsn) => {
+    const grown = pin.growing.reduce((total, segment) => total + segment.count(lsn), 0)
+    const subs = subReads(owner, shard, pin, at)
+    return Effect.map(
+      askNodes(subs, ({ node, read }) => deps.queryNodes.call(node, "Count", read, timeoutMs)),
+      (parts) => parts.reduce((total, { rows }) => total + rows, grown)
+    )
+  })
+})

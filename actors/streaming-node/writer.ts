@@ -1,0 +1,210 @@
+/**
+ * The one writer of a channel, between two fences: groups waiting requests into records, keeps up to
+ * `limits.pipelineDepth` appends in flight, and acknowledges strictly in order. It never finds out by itself what
+ * became of an append that was not plainly stored: it ends, and the owner fences.
+ *
+ * 1. An append is acknowledged only when every one before it is.
+ * 2. Nothing of a record is visible, or remembered, before that.
+ * 3. The first outcome that is not "done, as expected" ends the writer; what was in flight is in doubt.
+ * 4. An idle channel writes nothing; a first request waits for nobody.
+ */
+import { Clock, Deferred, Effect, Random } from "effect"
+import type { ElanusError } from "../../protocols/errors.ts"
+import { limits } from "../../protocols/limits.ts"
+import { encodeRecord, type Entry, entryBytes, type LogRecord, type RecordHeader } from "../../protocols/record.ts"
+import type { Written } from "../../protocols/streaming-node.ts"
+import type { Timestamp } from "../../protocols/timestamp.ts"
+import type { Signal } from "../../runtime/signal.ts"
+import { Log } from "../../storage/log.ts"
+import type { Outcome } from "../../storage/outcome.ts"
+import type { Chain } from "./chain.ts"
+import type { Identity } from "./fence.ts"
+import type { Stamps } from "./stamps.ts"
+
+export interface Pending {
+  readonly entry: Entry
+  readonly bytes: number
+  readonly answer: Deferred.Deferred<Written, ElanusError>
+}
+
+interface InFlight {
+  readonly sequence: number
+  readonly record: LogRecord
+  readonly pending: ReadonlyArray<Pending>
+  readonly outcome: Effect.Effect<Outcome<number>>
+}
+
+/** Requests that wait for a record, and reads that wait for one to close their time. */
+export class WriteQueue {
+  readonly waiting: Array<Pending> = []
+  bytes = 0
+  /** The largest T that a reader waits for. */
+  closeAt: Timestamp = 0n
+  /** A reader wants proof that the records up to here are all: any record above this lsn gives it. */
+  proveAbove = -1
+  /** Of the newest record that was sent. */
+  issued = 0
+
+  add(pending: Pending): void {
+    this.waiting.push(pending)
+    this.bytes += pending.bytes
+  }
+
+  /** Takes what fits into one record, at least one. */
+  take(bytesMax: number): ReadonlyArray<Pending> {
+    let bytes = 0
+    let count = 0
+    while (count < this.waiting.length && (count === 0 || bytes + this.waiting[count]!.bytes <= bytesMax)) {
+      bytes += this.waiting[count++]!.bytes
+    }
+    this.bytes -= bytes
+    return this.waiting.splice(0, count)
+  }
+
+  /** What was in flight and turned out not to be stored goes first again. */
+  putBack(pending: ReadonlyArray<Pending>): void {
+    this.waiting.unshift(...pending)
+    for (const { bytes } of pending) this.bytes += bytes
+  }
+}
+
+export interface WriterDeps {
+  readonly who: Identity
+  readonly incarnation: number
+  readonly chain: Chain
+  readonly queue: WriteQueue
+  readonly stamps: Stamps
+  readonly changed: Signal
+  /** Another grant for `stamps`; gives up only by itself failing. */
+  readonly grant: Effect.Effect<void, ElanusError>
+  /** The record is stored, and so is all before it. */
+  readonly acknowledged: (record: LogRecord, sequence: number) => void
+  readonly recordBytesMax: number
+}
+
+/** With so few appends in flight the next goes out at once; with more, only when it is worth a record of its own. */
+const EAGER_DEPTH = 2
+const WORTH_BYTES = 64 * 1024
+
+/** Runs until an append is in doubt; then tells which were in flight, in order. */
+export const write = Effect.fnUntraced(function* (
+  deps: WriterDeps
+): Effect.fn.Return<{ readonly inFlight: ReadonlyArray<InFlight>; readonly detail: string }, never, Log> {
+  const log = yield* Log
+  const { chain, changed, queue, stamps, who } = deps
+  const inFlight: Array<InFlight> = []
+  // The head of the pipeline: where the next record goes.
+  let sequence = chain.sequence
+  let lsn = chain.lsn
+  let previous = chain.hash
+  let lastTickMs = -Infinity
+  queue.issued = lsn
+
+  const headerOf = (kind: "rows" | "tick", timestamp: Timestamp): RecordHeader => ({
+    ...who,
+    kind,
+    incarnation: deps.incarnation,
+    lsn: lsn + 1,
+    previous,
+    timestamp,
+    floor: stamps.floor
+  })
+
+  // Never interrupted half-way: a record that was sent is known to be in flight.
+  const send = Effect.fnUntraced(function* (header: RecordHeader, bytesMax: number) {
+    const pending = header.kind === "rows" ? queue.take(bytesMax) : []
+    const entries = pending.map(({ entry }) => entry)
+    const { bytes, hash } = encodeRecord(header, entries)
+    const outcome = yield* log.append(who.channel, bytes, sequence)
+    sequence++
+    lsn++
+    previous = hash
+    queue.issued = lsn
+    inFlight.push({ sequence, record: { header, entries, hash }, pending, outcome })
+    changed.notify()
+  }, Effect.uninterruptible)
+
+  const wantsRecord = () =>
+    queue.waiting.length > 0 &&
+    (inFlight.length < EAGER_DEPTH || (queue.bytes >= WORTH_BYTES && inFlight.length < limits.pipelineDepth))
+
+  /** A tick is needed if no record in flight does its work; one is in flight at most, for all who wait. */
+  const wantsTick = () =>
+    (queue.closeAt > stamps.last || queue.proveAbove >= lsn) &&
+    inFlight.length < limits.pipelineDepth &&
+    !inFlight.some(({ record }) => record.header.kind === "tick")
+
+  const sendRows = Effect.gen(function* () {
+    // A reader that waits for T is served by this record too, if it comes after T.
+    const now = yield* Clock.currentTimeMillis
+    if (queue.closeAt > stamps.last) stamps.close(queue.closeAt, now)
+    const timestamp = stamps.take(now)
+    if (timestamp === undefined) {
+      const got = yield* Effect.result(deps.grant)
+      if (got._tag === "Failure") {
+        refuse(queue.take(Infinity), got.failure)
+      }
+      return
+    }
+    yield* send(headerOf("rows", timestamp), deps.recordBytesMax)
+  })
+
+  const sendTick = Effect.gen(function* () {
+    const now = yield* Clock.currentTimeMillis
+    if (now - lastTickMs < 1_000 / limits.ticksPerSecondMax) {
+      yield* Effect.sleep(limits.tickDelayMs) // so that more readers share it
+      if (!wantsTick() || wantsRecord()) return
+    }
+    lastTickMs = now
+    stamps.close(queue.closeAt, now)
+    yield* send(headerOf("tick", stamps.last), 0)
+  })
+
+  const issue = Effect.gen(function* () {
+    while (true) {
+      yield* changed.until(() => wantsRecord() || wantsTick())
+      yield* wantsRecord() ? sendRows : sendTick
+    }
+  })
+
+  const acknowledge = Effect.gen(function* () {
+    while (true) {
+      yield* changed.until(() => inFlight.length > 0)
+      const first = inFlight[0]!
+      const outcome = yield* first.outcome
+      if (outcome._tag !== "Done") return `append ${first.sequence}: ${outcome._tag}: ${outcome.detail}`
+      if (outcome.value !== first.sequence) return `append ${first.sequence} was stored as ${outcome.value}`
+      inFlight.shift()
+      deps.acknowledged(first.record, first.sequence)
+      answer(first.pending, first.record.header)
+      changed.notify()
+    }
+  })
+
+  const detail = yield* Effect.raceFirst(acknowledge, issue)
+  return { inFlight, detail }
+})
+
+/** Tells the requests of a stored record. */
+export const answer = (pending: ReadonlyArray<Pending>, { lsn, timestamp }: RecordHeader): void => {
+  const done = Effect.succeed({ timestamp, lsn })
+  for (const each of pending) Deferred.doneUnsafe(each.answer, done)
+}
+
+export const makePending = (entry: Entry): Pending => ({
+  entry,
+  bytes: entryBytes(entry),
+  answer: Deferred.makeUnsafe<Written, ElanusError>()
+})
+
+/** What nobody will write: it is in no record. */
+export const refuse = (pending: ReadonlyArray<Pending>, error: ElanusError): void => {
+  const failed = Effect.fail(error)
+  for (const each of pending) Deferred.doneUnsafe(each.answer, failed)
+}
+
+/** 64 bits of chance. */
+export const nonce = Effect.map(
+  Effect.all([Random.nextIntBetween(0, 0xffff_ffff), Random.nextIntBetween(0, 0xffff_ffff)]),
+  ([high, low]) => (BigInt(high) << 32n) | BigInt(low)
+)

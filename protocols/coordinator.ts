@@ -1,0 +1,69 @@
+/** What the active coordinator answers, at the address "coordinator". */
+import { Schema } from "effect"
+import { Collection, CollectionSpec, DeleteFile, ObjectRef, Role, Segment } from "./metadata.ts"
+import { call, protocol } from "./protocol.ts"
+
+const Empty = Schema.Struct({})
+
+/** Timestamps from `first` to `last`, all above everything given out before; `floor`: older grants are void. */
+export const Grant = Schema.Struct({ first: Schema.BigInt, last: Schema.BigInt, floor: Schema.BigInt })
+export type Grant = typeof Grant.Type
+
+export const NodeStatus = Schema.Struct({
+  id: Schema.String,
+  roles: Schema.Array(Role),
+  version: Schema.String,
+  alive: Schema.Boolean
+})
+
+export const ClusterStatus = Schema.Struct({
+  cluster: Schema.String,
+  coordinator: Schema.String,
+  epoch: Schema.Int,
+  nodes: Schema.Array(NodeStatus),
+  channels: Schema.Array(Schema.Struct({ channel: Schema.Int, node: Schema.String, epoch: Schema.String })),
+  collections: Schema.Int,
+  jobs: Schema.Int,
+  /** What is not as it should be, in words. */
+  warnings: Schema.Array(Schema.String)
+})
+export type ClusterStatus = typeof ClusterStatus.Type
+
+export const CoordinatorProtocol = protocol("coordinator", {
+  /** Creates a collection; answers when it is usable. */
+  CreateCollection: call(CollectionSpec, Collection),
+  DropCollection: call(Schema.Struct({ database: Schema.String, name: Schema.String }), Empty),
+  /** All collections of a database, or of all (""), as the truth has it now. */
+  ListCollections: call(
+    Schema.Struct({ database: Schema.String }),
+    Schema.Struct({ collections: Schema.Array(Collection) })
+  ),
+
+  /** The next timestamp, for a reader (the gap behind it stays unused), or a run of `count` for a writer. */
+  Grant: call(Schema.Struct({ kind: Schema.Literals(["reader", "writer"]), count: Schema.Int }), Grant),
+
+  /** Announces that objects are about to be written; answers the attempt's id, which goes into their names. */
+  BeginFlush: call(
+    Schema.Struct({ collection: Schema.String, shard: Schema.Int, node: Schema.String }),
+    Schema.Struct({ attempt: Schema.String })
+  ),
+  /** Makes a flush the truth, if `from` is where the manifest stands and the attempt lives. Answers the new manifest version. */
+  CommitFlush: call(
+    Schema.Struct({
+      attempt: Schema.String,
+      collection: Schema.String,
+      shard: Schema.Int,
+      from: Schema.Int,
+      to: Schema.Int,
+      segment: Schema.NullOr(Segment),
+      deletes: Schema.NullOr(DeleteFile)
+    }),
+    Schema.Struct({ version: Schema.Int })
+  ),
+  /** Makes an index part of the manifest, if its segment is still listed and the attempt lives. */
+  CommitIndex: call(Schema.Struct({ attempt: Schema.String, index: ObjectRef }), Empty),
+  /** The attempt is over without a commit; its objects may go. */
+  AbandonAttempt: call(Schema.Struct({ attempt: Schema.String, reason: Schema.String }), Empty),
+
+  Status: call(Empty, ClusterStatus)
+})

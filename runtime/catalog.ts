@@ -1,0 +1,160 @@
+/**
+ * What a node knows of the cluster, from its watches: collections, manifests, placements, assignments, and from
+ * the leases who owns each channel and who is alive. All of it may be behind: it says where to ask, not what is true.
+ */
+import { Context, Effect, Layer } from "effect"
+import {
+  type Assignment,
+  type ChannelKey,
+  type Collection,
+  type Manifest,
+  metadata,
+  metaKey,
+  MetadataUnreadable,
+  type NodeLease,
+  type Placement
+} from "../protocols/metadata.ts"
+import { Leases } from "../storage/leases.ts"
+import { type Entry, Meta } from "../storage/meta.ts"
+import { follow } from "../storage/watched.ts"
+import { makeSignal, type Signal } from "./signal.ts"
+
+export interface ChannelOwner {
+  readonly node: string
+  readonly epoch: bigint
+  readonly key: ChannelKey
+  readonly revision: number
+}
+
+export class Catalog extends Context.Service<
+  Catalog,
+  {
+    readonly changed: Signal
+    /** The newest metadata revision that is known here, with all below it. */
+    readonly head: () => number
+    readonly collection: (id: string) => Collection | undefined
+    /** The metadata revision of the collection; 0 if it is not known. */
+    readonly schema: (id: string) => number
+    readonly collectionNamed: (database: string, name: string) => Collection | undefined
+    readonly collections: () => Iterable<Collection>
+    readonly manifest: (collection: string, shard: number) => Manifest | undefined
+    readonly placement: (collection: string, shard: number) => Placement | undefined
+    readonly assignments: () => Iterable<Assignment>
+    readonly owner: (channel: number) => ChannelOwner | undefined
+    readonly nodes: () => Iterable<NodeLease>
+    readonly node: (id: string) => NodeLease | undefined
+    /** Metadata of another format than this version reads, in words; this node must not act on it. */
+    readonly unreadable: () => string | undefined
+  }
+>()("elanus/runtime/Catalog") {
+  static readonly layer = Layer.effect(
+    Catalog,
+    Effect.gen(function* () {
+      const meta = yield* Meta
+      const leases = yield* Leases
+      const changed = makeSignal()
+      const collections = new Map<string, Collection>()
+      const names = new Map<string, Collection>()
+      const manifests = new Map<string, Manifest>()
+      const placements = new Map<string, Placement>()
+      const assignments = new Map<string, Assignment>()
+      const owners = new Map<number, ChannelOwner>()
+      const nodes = new Map<string, NodeLease>()
+      const schemas = new Map<string, number>()
+      let head = 0
+      let unreadable: string | undefined
+
+      /** Puts a decoded value where it belongs, or takes it away. */
+      const keep = <A>(
+        map: Map<string, A>,
+        key: string,
+        entry: Entry | undefined,
+        decode: (bytes: Uint8Array) => A
+      ) => {
+        if (entry === undefined) map.delete(key)
+        else map.set(key, decode(entry.value))
+      }
+      const nameOf = (database: string, name: string) => `${database}/${name}`
+
+      const apply = (key: string, entry: Entry | undefined) => {
+        const [kind, ...rest] = key.split(".")
+        const id = rest.join(".")
+        switch (kind) {
+          case "collection": {
+            const before = collections.get(id)
+            keep(collections, id, entry, metadata.collection.decode)
+            if (entry === undefined) schemas.delete(id)
+            else schemas.set(id, entry.revision)
+            const now = collections.get(id)
+            if (now?.state === "ready") names.set(nameOf(now.spec.database, now.spec.name), now)
+            else if (before !== undefined) {
+              const name = nameOf(before.spec.database, before.spec.name)
+              if (names.get(name)?.id === id) names.delete(name)
+            }
+            break
+          }
+          case "manifest":
+            keep(manifests, id, entry, metadata.manifest.decode)
+            break
+          case "placement":
+            keep(placements, id, entry, metadata.placement.decode)
+            break
+          case "assignment":
+            keep(assignments, id, entry, metadata.assignment.decode)
+            break
+          case "channel": {
+            const channel = Number(id)
+            if (entry === undefined) owners.delete(channel)
+            else {
+              const value = metadata.channel.decode(entry.value)
+              owners.set(channel, {
+                node: value.node,
+                epoch: value.epoch ?? BigInt(entry.revision),
+                key: value,
+                revision: entry.revision
+              })
+            }
+            break
+          }
+          case "node":
+            keep(nodes, id, entry, metadata.node.decode)
+            break
+        }
+      }
+      const learn = (key: string, entry: Entry | undefined) => {
+        try {
+          apply(key, entry)
+        } catch (cause) {
+          if (!(cause instanceof MetadataUnreadable)) throw cause
+          unreadable = cause.message
+        }
+        changed.notify()
+      }
+
+      const learnMetadata = (key: string, entry: Entry | undefined) => {
+        // Every commit writes the key "commit", in the same batch and last: so nothing at or below its revision is missing.
+        if (key === metaKey.commit && entry !== undefined && entry.revision > head) head = entry.revision
+        learn(key, entry)
+      }
+      yield* Effect.all([follow(() => meta.watch(""), learnMetadata), follow(() => leases.watch(""), learn)], {
+        concurrency: 2
+      })
+
+      return {
+        changed,
+        head: () => head,
+        collection: (id) => collections.get(id),
+        schema: (id) => schemas.get(id) ?? 0,
+        collectionNamed: (database, name) => names.get(nameOf(database, name)),
+        collections: () => collections.values(),
+        manifest: (collection, shard) => manifests.get(`${collection}.${shard}`),
+        placement: (collection, shard) => placements.get(`${collection}.${shard}`),
+        assignments: () => assignments.values(),
+        owner: (channel) => owners.get(channel),
+        nodes: () => nodes.values(),
+        node: (id) => nodes.get(id),
+        unreadable: () => unreadable
+      }
+    })
+  )
+}

@@ -1,0 +1,38 @@
+/** The process that an actor lives in: its name in the cluster, and the settings that an operator may change. */
+import { Context } from "effect"
+import { limits } from "../protocols/limits.ts"
+
+/** What may be set from outside; each begins as the limit of the same meaning. */
+export interface Settings {
+  /** A growing segment seals at this many bytes of vectors. */
+  readonly segmentBytesMax: number
+  readonly segmentAgeMaxMs: number
+  readonly indexRowsMin: number
+  readonly leaseTtlMs: number
+  readonly evidenceMs: number
+  /** Most bytes of segments that a query node loads. */
+  readonly loadedBytesMax: number
+  /** Most bytes of rows that a streaming node holds which no query node serves yet. */
+  readonly growingBytesMax: number
+}
+
+export const defaultSettings: Settings = {
+  segmentBytesMax: limits.segmentBytesMax,
+  segmentAgeMaxMs: limits.segmentAgeMaxMs,
+  indexRowsMin: limits.indexRowsMin,
+  leaseTtlMs: limits.leaseTtlMs,
+  evidenceMs: limits.evidenceMs,
+  loadedBytesMax: limits.loadedBytesMax,
+  growingBytesMax: limits.growingBytesMax
+}
+
+export class Node extends Context.Service<
+  Node,
+  {
+    readonly cluster: string
+    /** Of this start of the process: a restarted one has another. */
+    readonly id: string
+    readonly version: string
+    readonly settings: Settings
+  }
+>()("elanus/runtime/Node") {}
