@@ -138,3 +138,23 @@ export const textOf = (bytes: Uint8Array) => decoder.decode(bytes)
 /** Tries again while the store is away: for tests that take servers away, which is where the ports leave off. */
 export const eventually = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
   Effect.retry(effect, { times: 600, schedule: Schedule.spaced(50) })
+
+/** Names that a subject, a file or an escape could stumble over. */
+export const oddKeys: ReadonlyArray<string> = [
+  "with space",
+  "star.*.star",
+  "more.>",
+  "=",
+  "=2E",
+  "a=b",
+  ".leading",
+  "trailing.",
+  "two..dots",
+  ".",
+  "$KV.x",
+  "slash/and\\back",
+  "Käse.日本語.🚀",
+  "new\nline\ttab\u0000",
+  "UPPER.lower",
+  "x".repeat(900)
+]
