@@ -5,7 +5,8 @@
  */
 import { type BatchOperation, ClassicLevel } from "classic-level"
 import { Context, Effect, Layer } from "effect"
-import { mkdir } from "node:fs/promises"
+import { access, mkdir } from "node:fs/promises"
+import { join } from "node:path"
 import { ambiguous, done, type Outcome, StorageError, unavailable } from "./outcome.ts"
 
 export type Database = ClassicLevel<string, Uint8Array>
@@ -74,15 +75,21 @@ const errorOfOpening = (directory: string, cause: unknown): StorageError => {
   return new StorageError({ reason: "unfit", detail: `${directory} cannot be used: ${detailOf(cause)}` })
 }
 
-const openDatabase = async (directory: string): Promise<Database> => {
+/** `isNew`: there may be none yet. Opened again there must be one, or a lost store would come back as an empty one. */
+const openDatabase = async (directory: string, isNew: boolean): Promise<Database> => {
   try {
-    await mkdir(directory).catch((cause: unknown) => {
-      if (codeOf(cause) !== "EEXIST") throw cause
+    if (isNew) {
+      await mkdir(directory).catch((cause: unknown) => {
+        if (codeOf(cause) !== "EEXIST") throw cause
+      })
+    } else await access(join(directory, "CURRENT"))
+    const database: Database = new ClassicLevel<string, Uint8Array>(directory, {
+      ...encodings,
+      createIfMissing: isNew
     })
-    const database: Database = new ClassicLevel<string, Uint8Array>(directory, encodings)
     await database.open()
     try {
-      await checkFormat(database, directory)
+      await checkFormat(database, directory, isNew)
     } catch (cause) {
       await database.close()
       throw cause
@@ -93,16 +100,16 @@ const openDatabase = async (directory: string): Promise<Database> => {
   }
 }
 
-const checkFormat = async (database: Database, directory: string): Promise<void> => {
+const checkFormat = async (database: Database, directory: string, isNew: boolean): Promise<void> => {
   const found = await database.get(formatKey)
-  if (found === undefined) {
+  if (found === undefined && isNew) {
     for await (const key of database.keys({ limit: 1 })) {
       throw new StorageError({ reason: "unfit", detail: `${directory} is a database of something else (${key})` })
     }
     await database.put(formatKey, text.encode(String(formatVersion)), { sync: true })
     return
   }
-  const version = Number(new TextDecoder().decode(found))
+  const version = Number(new TextDecoder().decode(found) || NaN)
   if (version === formatVersion) return
   throw new StorageError({
     reason: "unfit",
@@ -118,7 +125,7 @@ const make = Effect.fnUntraced(function* ({ directory }: LocalStoreOptions) {
   let reopening: Promise<void> | undefined
 
   let database: Database | undefined = yield* Effect.tryPromise({
-    try: () => openDatabase(directory),
+    try: () => openDatabase(directory, true),
     catch: (cause) => errorOfOpening(directory, cause)
   })
 
@@ -129,7 +136,7 @@ const make = Effect.fnUntraced(function* ({ directory }: LocalStoreOptions) {
       await broken?.close().catch(() => undefined)
       let opened: Database | undefined
       try {
-        opened = await openDatabase(directory)
+        opened = await openDatabase(directory, false)
         for (const load of loads) await load(opened)
         database = opened
       } catch {
