@@ -3,14 +3,15 @@
  * NATS connections (which do not). The server is a real one.
  */
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Exit, Fiber, Scope } from "effect"
+import { Deferred, Effect, Exit, Fiber, Logger, Scope } from "effect"
 import { connect, type ConnectionOptions, type NatsConnection as Connection, headers as newHeaders } from "nats"
 import { afterAll, beforeAll } from "vitest"
 import { limits } from "../../protocols/limits.ts"
 import { utf8 } from "../../protocols/wire.ts"
-import type { Bus, BusError, Message, Reply } from "../../runtime/bus.ts"
+import { Bus, type BusError, type Message, type Reply } from "../../runtime/bus.ts"
 import { makeLocalBus } from "../../runtime/bus-local.ts"
 import { makeNatsBus } from "../../runtime/bus-nats.ts"
+import { announce } from "../../runtime/services.ts"
 import { type Nats, startNats } from "../support/nats.ts"
 
 type BusService = Bus["Service"]
@@ -80,7 +81,9 @@ const soon = { timeoutMs: 5_000 }
 const until = (test: () => boolean) =>
   Effect.sleep("5 millis").pipe(Effect.repeat({ while: () => !test() }), Effect.timeout("10 seconds"), Effect.orDie)
 
-/** The first subscription on a subject travels between server and client connections: wait until it is known. */
+/** Deaths on purpose are logged, as they should be, and need nobody's attention here. */
+const silently = Effect.provide(Logger.layer([]))
+
 const reasonOf = <A>(effect: Effect.Effect<A, BusError>) =>
   Effect.matchEffect(effect, {
     onSuccess: () => Effect.succeed("answered"),
@@ -328,7 +331,7 @@ for (const [name, world] of Object.entries(worlds)) {
         }
         assert.isBelow(performance.now() - before, 4_000)
         assert.strictEqual(text(yield* client.request("bug", bytes("fine"), soon)), "fine")
-      })
+      }).pipe(silently)
     )
 
     promise("lets handlers ask in their turn", ({ client, server }) =>
@@ -396,7 +399,7 @@ describe("a NATS bus", () => {
         const bug = yield* plainRequest(nc, "bug")
         assert.strictEqual(bug.headers?.get("Nats-Service-Error-Code"), "500")
         assert.strictEqual((bug.json() as { error: { code: string } }).error.code, "internal")
-      })
+      }).pipe(silently)
     )
   )
 
@@ -444,6 +447,49 @@ describe("a NATS bus", () => {
         yield* Effect.sleep("20 millis")
         yield* Scope.close(scope, Exit.void)
         assert.strictEqual(yield* Fiber.join(pending), "timeout")
+      })
+    )
+  )
+
+  it.live("announces services as the convention has it", () =>
+    Effect.scoped(
+      Effect.gen(function* () {
+        const bus = yield* natsBus()
+        const nc = yield* connection()
+        const endpoints = [{ name: "search", subject: "elanus.v1.*.*.search", queue_group: "proxy" }]
+        const counts = { search: { requests: 4, errors: 1, lastError: "a reason", handlingMs: 10 } }
+        const description = { version: "1.2.3", description: "speaks to clients", endpoints, stats: () => counts }
+        for (const id of ["one", "two"]) {
+          yield* announce({ name: "elanus-proxy", id, ...description }).pipe(Effect.provideService(Bus, bus))
+        }
+        const replies = yield* Effect.promise(async () => {
+          const all = await nc.requestMany("$SRV.PING", "", { strategy: "count", maxMessages: 2, maxWait: 5_000 })
+          const ids: Array<string> = []
+          for await (const reply of all) ids.push(reply.json<{ id: string }>().id)
+          return ids
+        })
+        assert.deepStrictEqual(replies.toSorted(), ["one", "two"])
+        const info = (yield* plainRequest(nc, "$SRV.INFO.elanus-proxy.two")).json<{
+          endpoints: ReadonlyArray<object>
+        }>()
+        assert.deepStrictEqual(info, {
+          type: "io.nats.micro.v1.info_response",
+          name: "elanus-proxy",
+          id: "two",
+          version: "1.2.3",
+          metadata: {},
+          description: "speaks to clients",
+          endpoints: [{ ...endpoints[0], metadata: {} }]
+        } as typeof info)
+        const stats = (yield* plainRequest(nc, "$SRV.STATS.elanus-proxy")).json<{ endpoints: ReadonlyArray<object> }>()
+        assert.deepStrictEqual(stats.endpoints[0], {
+          ...endpoints[0],
+          num_requests: 4,
+          num_errors: 1,
+          last_error: "a reason",
+          processing_time: 10_000_000,
+          average_processing_time: 2_500_000
+        })
       })
     )
   )
