@@ -157,17 +157,20 @@ class Lane {
   }
 }
 
-/** Every buffer in `value` that can be moved, once. Node's pool of small buffers cannot, nor can shared memory need to be. */
+/**
+ * Every buffer in `value` that can be moved, once. Not Node's pool of small buffers, which cannot, nor shared memory, which
+ * need not; nor empty ones: they may be constants that many hold, and a moved buffer can never be sent again.
+ */
 export const movable = (value: unknown): Array<Transferable> => {
   const found = new Set<ArrayBuffer>()
+  const add = (buffer: ArrayBufferLike) => {
+    if (buffer instanceof ArrayBuffer && buffer.byteLength > 0 && !isMarkedAsUntransferable(buffer)) found.add(buffer)
+  }
   const visit = (part: unknown): void => {
     if (typeof part !== "object" || part === null) return
-    if (ArrayBuffer.isView(part)) {
-      const { buffer } = part
-      if (buffer instanceof ArrayBuffer && !isMarkedAsUntransferable(buffer)) found.add(buffer)
-    } else if (part instanceof ArrayBuffer) {
-      if (!isMarkedAsUntransferable(part)) found.add(part)
-    } else for (const inner of Object.values(part)) visit(inner)
+    if (ArrayBuffer.isView(part)) add(part.buffer)
+    else if (part instanceof ArrayBuffer) add(part)
+    else for (const inner of Object.values(part)) visit(inner)
   }
   visit(value)
   return [...found]
