@@ -177,7 +177,11 @@ const moduleState = {
       if (declaration?.type !== "VariableDeclaration") return
       for (const one of declaration.declarations) {
         if (declaration.kind === "const" && (!isStateful(one.init) || saysReadonly(one))) continue
-        context.report({ node: one, message: "state of a module outlives a crash: keep it in a closure" })
+        context.report({
+          node: one,
+          message:
+            "state of a module outlives a crash: keep it in a closure (or, if it never changes, say so: ReadonlySet)"
+        })
       }
     }
     return {
@@ -207,29 +211,28 @@ const worldly = {
   eval: "code"
 }
 
-/** Names of the real world, in files that a simulated one must be able to run. */
+/** Names of the real world, in files that a simulated one must be able to run. A name of one's own may be the same. */
 const world = {
   create(context) {
     if (!isPure(fileOf(context))) return {}
-    const isName = (node) => {
-      const parent = node.parent
-      if (parent === undefined || parent === null) return false
-      if (parent.type === "MemberExpression" && parent.property === node && !parent.computed) return false
-      if (parent.type === "Property" && parent.key === node && !parent.computed && !parent.shorthand) return false
-      return !parent.type.startsWith("TS") && !/^(?:Import|Export|Method|PropertyDef)/.test(parent.type)
+    const judge = (node) => {
+      if (Object.hasOwn(worldly, node.name)) {
+        context.report({ node, message: `${node.name} differs from run to run: use ${worldly[node.name]}` })
+      }
+      if (node.name !== "Math") return
+      // `const M = Math` would get around a rule that only knows `Math.random`.
+      const { parent } = node
+      const isPlainUse = parent.type === "MemberExpression" && parent.object === node && !parent.computed
+      if (!isPlainUse || parent.property.name === "random") {
+        context.report({ node, message: "Math.random differs from run to run: use Random from effect" })
+      }
     }
     return {
-      Identifier(node) {
-        const instead = Object.hasOwn(worldly, node.name) ? worldly[node.name] : undefined
-        if (instead !== undefined && isName(node)) {
-          context.report({ node, message: `${node.name} differs from run to run: use ${instead}` })
-        }
-        if (node.name !== "Math" || !isName(node)) return
-        const parent = node.parent
-        const isConstantUse = parent.type === "MemberExpression" && parent.object === node && !parent.computed
-        if (!isConstantUse || parent.property.name === "random") {
-          context.report({ node, message: "Math.random differs from run to run: use Random from effect" })
-        }
+      "Program:exit"() {
+        const { globalScope } = context.sourceCode.scopeManager
+        const declaredNowhere = globalScope.variables.filter(({ defs }) => defs.length === 0)
+        const references = [...globalScope.through, ...declaredNowhere.flatMap((one) => one.references)]
+        for (const reference of references) if (reference.isValueReference !== false) judge(reference.identifier)
       }
     }
   }

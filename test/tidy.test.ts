@@ -116,6 +116,10 @@ describe("every lint rule of the house bites", () => {
     ["storage/world.ts", `export const a = () => performance.now()`, "elanus(world)"],
     ["sim/world.ts", `export const a = () => Date.now()`, "elanus(world)"],
     ["storage/objects-local.ts", `export const a = () => Date.now() + Math.random()`],
+    [
+      "actors/proxy/own.ts",
+      `const fetch = (a: number) => a\nexport const a = (process: number): Date | number => fetch(process)`
+    ],
     ["actors/proxy/math.ts", `export const a = (b: { Date: number }) => Math.max(b.Date, Math.PI)`],
     // What is made and not run
     [
