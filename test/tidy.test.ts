@@ -282,8 +282,8 @@ describe("files", () => {
     const used = new Set<string>()
     for (const [file, text] of textOf) {
       // Also dynamic imports, and the files that a worker is started from.
-      for (const [, path] of text.matchAll(/["'](\.{1,2}\/[^"']+\.ts)["']/g)) {
-        const target = posix.join(posix.dirname(file), path!)
+      for (const [, path] of text.matchAll(/["'`](\.{1,2}\/[^"'`$]+)(?:\.ts|\$\{\w+\})["'`]/g)) {
+        const target = `${posix.join(posix.dirname(file), path!)}.ts`
         if (isTest(target) || !isTest(file)) used.add(target)
       }
     }
