@@ -73,6 +73,7 @@ export const openReader = Effect.fnUntraced(function* (
   let isIdle = false
   let failure: StorageError | undefined
   let wake: (() => void) | undefined
+  let isWaking = false
 
   const fail = (detail: string) => {
     failure ??= unavailable(`reading ${stream}: ${detail}`)
@@ -123,7 +124,14 @@ export const openReader = Effect.fnUntraced(function* (
     })
     waitingBytes += message.data.length
     isIdle = false
-    wake?.()
+    // Not at once: the rest of the chunk from the socket comes within this turn, and then it is one page.
+    if (wake !== undefined && !isWaking) {
+      isWaking = true
+      queueMicrotask(() => {
+        isWaking = false
+        wake?.()
+      })
+    }
   }
 
   yield* Effect.acquireRelease(

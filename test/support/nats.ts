@@ -4,6 +4,7 @@
  */
 import { connect } from "nats"
 import { jetstreamManager } from "@nats-io/jetstream"
+import { rmSync } from "node:fs"
 import { mkdtemp, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -57,6 +58,13 @@ const startAll = async (all: ReadonlyArray<NatsServerOptions>, folder: string): 
     }
   }
 
+  // A test process that ends early (a failed setup, an interrupt) takes its servers along.
+  const onExit = () => {
+    for (const server of running) server?.process.kill("SIGKILL")
+    rmSync(folder, { recursive: true, force: true, maxRetries: 5 })
+  }
+  process.once("exit", onExit)
+
   const nats: Nats = {
     urls,
     replicas: all.length,
@@ -73,6 +81,7 @@ const startAll = async (all: ReadonlyArray<NatsServerOptions>, folder: string): 
     indexOf: (serverName) => all.findIndex((options) => options.name === serverName),
     usable,
     stop: async () => {
+      process.off("exit", onExit)
       // SIGKILL, since a paused process takes no other, and nobody needs these folders again.
       await Promise.all(running.map((server) => server?.stop("SIGKILL")))
       await rm(folder, { recursive: true, force: true, maxRetries: 5 })
