@@ -112,6 +112,7 @@ class Lane {
     let reason = ""
     worker.unref()
     worker.on("message", (answer: Answer) => this.answered(worker, answer))
+    worker.on("messageerror", (error) => this.answered(worker, { fault: { detail: String(error), reason: undefined } }))
     worker.on("error", (error) => (reason = `: ${error instanceof Error ? error.message : String(error)}`))
     worker.on("exit", (code) => this.died(worker, `the thread ended with code ${code}${reason}`))
     return worker

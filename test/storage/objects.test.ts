@@ -13,7 +13,7 @@ import { afterAll, beforeAll } from "vitest"
 import { compareKeys } from "../../protocols/keys.ts"
 import { openObjects } from "../../storage/objects-open.ts"
 import { Objects } from "../../storage/objects.ts"
-import { StorageError } from "../../storage/outcome.ts"
+import type { StorageError } from "../../storage/outcome.ts"
 import { type S3Server, startS3 } from "../support/s3.ts"
 import { randomOf } from "./random.ts"
 
