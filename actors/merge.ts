@@ -1,5 +1,5 @@
 /** Partial answers put together: by an owner from its segments, by a proxy from its shards. Pure. */
-import { concatKeys, type KeyColumn, type KeyType, pickKeys } from "../protocols/keys.ts"
+import { concatKeys, type Key, type KeyColumn, keyColumn, type KeyType, pickKeys } from "../protocols/keys.ts"
 import { concatFields } from "../protocols/rows.ts"
 import type { FoundRows, Hits } from "../protocols/streaming-node.ts"
 import { mergeTopK } from "../storage/top-k.ts"
@@ -64,4 +64,21 @@ export const mergeFound = (type: KeyType, parts: ReadonlyArray<FoundRows>): Foun
     ),
     vectors
   }
+}
+
+/** Rows as they travel. */
+export const packRows = (
+  type: KeyType,
+  keys: ReadonlyArray<Key>,
+  fields: ReadonlyArray<Uint8Array>,
+  vectors: ReadonlyArray<Float32Array>
+): FoundRows => {
+  const offsets = new Uint32Array(fields.length + 1)
+  for (let i = 0; i < fields.length; i++) offsets[i + 1] = offsets[i]! + fields[i]!.length
+  const bytes = new Uint8Array(offsets[fields.length]!)
+  fields.forEach((each, i) => bytes.set(each, offsets[i]!))
+  const dimension = vectors[0]?.length ?? 0
+  const all = new Float32Array(vectors.length * dimension)
+  vectors.forEach((vector, i) => all.set(vector, i * dimension))
+  return { keys: keyColumn(type, keys), fields: bytes.length === 0 ? undefined : { offsets, bytes }, vectors: all }
 }

@@ -44,6 +44,8 @@ export const errorKinds = {
   ambiguous: cluster(504),
   /** Nobody who could answer is there, within the deadline. */
   unavailable: cluster(503),
+  /** This process has no connection; nothing was sent. */
+  disconnected: cluster(503),
   /** The deadline of a read passed. */
   timeout: cluster(504),
   /** A queue, a memory budget or the log is at its limit. Nothing was stored. */

@@ -50,7 +50,8 @@ export const limits = {
   commitKeysMax: 1_000,
   commitBytesMax: 4 * 1024 * 1024,
   commitTimeoutMs: 5_000,
-  manifestInlineBytesMax: 16 * 1024,
+  /** Of a shard's manifest: it is one value, and must fit into a message. */
+  manifestBytesMax: 512 * 1024,
   attemptsMax: 10_000,
 
   // Time

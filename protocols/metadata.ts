@@ -151,9 +151,9 @@ export const Attempt = Schema.Struct({
   kind: Schema.Literals(["flush", "index"]),
   collection: Schema.String,
   shard: Count,
+  /** Of an index: what it is built for. */
   segment: Schema.String,
-  node: Schema.String,
-  begun: Big
+  node: Schema.String
 })
 export type Attempt = typeof Attempt.Type
 
@@ -167,6 +167,7 @@ export const Job = Schema.Struct({
   segment: Schema.String,
   state: JobState,
   attempt: Schema.NullOr(Schema.String),
+  node: Schema.NullOr(Schema.String),
   tries: Count
 })
 export type Job = typeof Job.Type
@@ -182,6 +183,7 @@ export type Oracle = typeof Oracle.Type
 export const CoordinatorEpoch = Schema.Struct({ node: Schema.String, nonce: Schema.String })
 export const LastCommit = Schema.Struct({ epoch: Count, number: Count })
 export const Format = Schema.Struct({ cluster: Schema.String, channels: Count })
+export type Format = typeof Format.Type
 
 // ---- the leases' bucket
 

@@ -13,14 +13,13 @@ import type { Remote } from "../../runtime/remote.ts"
 import { Compute, type ComputeError } from "../../storage/compute.ts"
 import { decodeKeyFilter, mayHold } from "../../storage/key-filter.ts"
 import { Objects } from "../../storage/objects.ts"
+import { COORDINATOR } from "../addresses.ts"
 import type { GrowingSegment } from "./growing.ts"
 import type { Owner } from "./owner.ts"
 import type { Shard } from "./shard.ts"
 import { collect } from "./tail.ts"
 
 export type Coordinator = Remote<typeof CoordinatorProtocol.calls>
-
-export const COORDINATOR = "coordinator"
 
 const REQUEST_ID_BYTES = 16
 const COMMIT_TRIES = 5

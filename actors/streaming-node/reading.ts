@@ -4,7 +4,7 @@
  * the same T, until its deadline; it is never left out.
  */
 import { Effect } from "effect"
-import { failure, type ElanusError } from "../../protocols/errors.ts"
+import { type ElanusError, type ErrorCode, failure } from "../../protocols/errors.ts"
 import { type Key, keyAt, type KeyColumn, keyColumn, keysOf } from "../../protocols/keys.ts"
 import { limits } from "../../protocols/limits.ts"
 import { QueryNodeProtocol, type SegmentRead } from "../../protocols/query-node.ts"
@@ -12,7 +12,7 @@ import type { FoundRows, Hits, ReadTime, ShardGet, ShardSearch } from "../../pro
 import type { Timestamp } from "../../protocols/timestamp.ts"
 import type { Remote } from "../../runtime/remote.ts"
 import { TopK } from "../../storage/top-k.ts"
-import { mergeFound, mergeHits } from "../merge.ts"
+import { mergeFound, mergeHits, packRows } from "../merge.ts"
 import type { GrowingSegment } from "./growing.ts"
 import type { Owner } from "./owner.ts"
 import type { Pin, Shard } from "./shard.ts"
@@ -111,8 +111,9 @@ const onView = Effect.fnUntraced(function* <A>(
   )
 })
 
-const isLost = (error: ElanusError): boolean =>
-  error.code === "not-here" || error.code === "unavailable" || error.code === "ambiguous" || error.code === "overloaded"
+/** The node is gone, or lacks something, or is at its limit: it may be otherwise on the next view. */
+const LOST = new Set<ErrorCode>(["not-here", "unavailable", "disconnected", "ambiguous", "overloaded"])
+const isLost = (error: ElanusError): boolean => LOST.has(error.code)
 
 /** The sub-queries of a view: for each node its segments, with the keys that they lack. */
 const subReads = (owner: Owner, shard: Shard, pin: Pin, at: Timestamp) => {
@@ -278,7 +279,7 @@ export const get = Effect.fnUntraced(function* (
 })
 
 const foundGrowing = (shard: Shard, wanted: KeyColumn, vectors: boolean, lsn: number) => {
-  const { dimension, keyType } = shard.collection.spec
+  const { keyType } = shard.collection.spec
   const have = new Set<Key>()
   const fields: Array<Uint8Array> = []
   const found: Array<Float32Array> = []
@@ -291,18 +292,7 @@ const foundGrowing = (shard: Shard, wanted: KeyColumn, vectors: boolean, lsn: nu
     fields.push(version.segment.fields(version.row))
     if (vectors) found.push(version.segment.vector(version.row))
   }
-  const offsets = new Uint32Array(fields.length + 1)
-  for (let i = 0; i < fields.length; i++) offsets[i + 1] = offsets[i]! + fields[i]!.length
-  const bytes = new Uint8Array(offsets[fields.length]!)
-  fields.forEach((each, i) => bytes.set(each, offsets[i]!))
-  const all = new Float32Array(found.length * dimension)
-  found.forEach((vector, i) => all.set(vector, i * dimension))
-  const rows: FoundRows = {
-    keys: keyColumn(keyType, [...have]),
-    fields: bytes.length === 0 ? undefined : { offsets, bytes },
-    vectors: all
-  }
-  return { have, found: rows }
+  return { have, found: packRows(keyType, [...have], fields, found) }
 }
 
 export const count = Effect.fnUntraced(function* (

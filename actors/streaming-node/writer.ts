@@ -8,7 +8,7 @@
  * 3. The first outcome that is not "done, as expected" ends the writer; what was in flight is in doubt.
  * 4. An idle channel writes nothing; a first request waits for nobody.
  */
-import { Clock, Deferred, Effect, Random } from "effect"
+import { Clock, Deferred, Effect } from "effect"
 import type { ElanusError } from "../../protocols/errors.ts"
 import { limits } from "../../protocols/limits.ts"
 import { encodeRecord, type Entry, entryBytes, type LogRecord, type RecordHeader } from "../../protocols/record.ts"
@@ -202,9 +202,3 @@ export const refuse = (pending: ReadonlyArray<Pending>, error: ElanusError): voi
   const failed = Effect.fail(error)
   for (const each of pending) Deferred.doneUnsafe(each.answer, failed)
 }
-
-/** 64 bits of chance. */
-export const nonce = Effect.map(
-  Effect.all([Random.nextIntBetween(0, 0xffff_ffff), Random.nextIntBetween(0, 0xffff_ffff)]),
-  ([high, low]) => (BigInt(high) << 32n) | BigInt(low)
-)

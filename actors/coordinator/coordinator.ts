@@ -1,0 +1,316 @@
+/**
+ * The coordinator: one active among any number of standbys. It decides who owns which channel, who serves which
+ * segment and who builds which index, gives out time, and keeps the manifests. Whatever it decides is committed
+ * before it is acted on, by a commit that an older or a newer coordinator cannot make.
+ */
+import { Effect, Exit, FiberMap, Scope } from "effect"
+import { CoordinatorProtocol } from "../../protocols/coordinator.ts"
+import { DataNodeProtocol } from "../../protocols/data-node.ts"
+import { type ElanusError, failure } from "../../protocols/errors.ts"
+import { limits } from "../../protocols/limits.ts"
+import { channelNumbers, leaseKey, metadata, MetadataUnreadable, metaKey, type Role } from "../../protocols/metadata.ts"
+import { NodeProtocol } from "../../protocols/node.ts"
+import { utf8 } from "../../protocols/wire.ts"
+import { activate } from "../../runtime/actor.ts"
+import { Bus } from "../../runtime/bus.ts"
+import { Catalog } from "../../runtime/catalog.ts"
+import { makeLiveness } from "../../runtime/membership.ts"
+import { Node } from "../../runtime/node.ts"
+import { remote, serve } from "../../runtime/remote.ts"
+import { Leases } from "../../storage/leases.ts"
+import { Log } from "../../storage/log.ts"
+import { Meta } from "../../storage/meta.ts"
+import { Objects } from "../../storage/objects.ts"
+import { nonce } from "../nonce.ts"
+import { COORDINATOR } from "../addresses.ts"
+import { collectionCalls, collectionKeeper } from "./collections.ts"
+import { commitCalls } from "./commits.ts"
+import { jobKeeper } from "./jobs.ts"
+import { coordinatorLifecycle } from "./lifecycle.ts"
+import { makeOracle, type Oracle } from "./oracle.ts"
+import { place } from "./placing.ts"
+import { makeTruth, type Truth } from "./truth.ts"
+
+const RETRY_MS = 200
+const LOOK_MS = 1_000
+
+/** A term: all that an active coordinator has, and that ends with it. */
+interface Term {
+  readonly truth: Truth
+  readonly oracle: Oracle
+  readonly scope: Scope.Closeable
+}
+
+/** Says why, once the metadata turned out not to be for this version. */
+export interface CoordinatorHealth {
+  readonly active: () => boolean
+  readonly trouble: () => string
+}
+
+export const coordinator = Effect.gen(function* () {
+  const node = yield* Node
+  const catalog = yield* Catalog
+  const leases = yield* Leases
+  const log = yield* Log
+  const meta = yield* Meta
+  const nodes = yield* remote(NodeProtocol)
+  const dataNodes = yield* remote(DataNodeProtocol)
+  const liveness = yield* makeLiveness
+  const provide = Effect.provideContext(yield* Effect.context<Bus | Node | Meta | Objects | Catalog>())
+  const outer = yield* Effect.scope
+  const lease = utf8.encode(node.id)
+  let revision = 0
+  let term: Term | undefined
+  let trouble = ""
+
+  const aliveWith = (role: Role) =>
+    [...catalog.nodes()].filter(({ id, roles }) => roles.includes(role) && liveness.alive(id)).map(({ id }) => id)
+
+  // ---- duties
+
+  /** Waits for the lease to be free, or for its holder to be seen gone, and takes it. */
+  const campaign = Effect.gen(function* () {
+    let silentMs = 0
+    while (true) {
+      const found = yield* Effect.result(leases.get(leaseKey.coordinator))
+      if (found._tag === "Failure") {
+        yield* Effect.sleep(RETRY_MS)
+        continue
+      }
+      const held = found.success._tag === "Some" ? found.success.value : undefined
+      const holder = held === undefined ? undefined : utf8.decode(held.value)
+      if (holder !== undefined && holder !== node.id && silentMs < node.settings.evidenceMs) {
+        const answer = yield* Effect.result(nodes.call(holder, "Ping", {}, node.settings.evidenceMs))
+        silentMs = answer._tag === "Failure" && answer.failure.code === "unavailable" ? silentMs + RETRY_MS : 0
+        yield* Effect.sleep(RETRY_MS)
+        continue
+      }
+      const outcome = yield* leases.put(leaseKey.coordinator, lease, held?.revision ?? 0, node.settings.leaseTtlMs)
+      if (outcome._tag === "Done") {
+        revision = outcome.value
+        return { type: "Elected" } as const
+      }
+      yield* Effect.sleep(RETRY_MS)
+    }
+  })
+
+  const renew = Effect.gen(function* () {
+    while (true) {
+      yield* Effect.sleep(node.settings.leaseTtlMs / 3)
+      const outcome = yield* leases.put(leaseKey.coordinator, lease, revision, node.settings.leaseTtlMs)
+      if (outcome._tag === "Done") {
+        revision = outcome.value
+        continue
+      }
+      const found = yield* Effect.result(leases.get(leaseKey.coordinator))
+      if (found._tag === "Failure") continue
+      if (found.success._tag === "None") revision = 0
+      else if (utf8.decode(found.success.value.value) === node.id) revision = found.success.value.revision
+      else return { type: "Deposed" } as const
+    }
+  })
+
+  const endTerm = Effect.suspend(() => {
+    const mine = term
+    term = undefined
+    return mine === undefined ? Effect.void : Scope.close(mine.scope, Exit.void)
+  })
+
+  /** Reads everything, and writes the epoch key on exactly that: from here on no older coordinator can write any key. */
+  const takeOver = Effect.gen(function* () {
+    yield* endTerm
+    const mine = (yield* nonce).toString(36)
+    while (true) {
+      const tried = yield* Effect.result(takeOverOnce(mine))
+      if (tried._tag === "Success") return tried.success
+      trouble = tried.failure.reason
+      if (tried.failure.code === "unfit" || tried.failure.code === "damaged") {
+        yield* Effect.logError(`coordinator: ${trouble}`)
+        return { type: "Unfit" } as const
+      }
+      yield* Effect.sleep(RETRY_MS)
+    }
+  })
+
+  const takeOverOnce = Effect.fnUntraced(function* (mine: string) {
+    const picture = yield* meta.snapshot.pipe(
+      Effect.mapError(({ detail, reason }) => failure(reason === "unavailable" ? "unavailable" : "damaged", detail))
+    )
+    const outcome = yield* meta.commit(
+      [
+        { key: metaKey.epoch, value: metadata.epoch.encode({ node: node.id, nonce: mine }) },
+        { key: metaKey.commit, value: metadata.commit.encode({ epoch: 0, number: 0 }) }
+      ],
+      picture.head
+    )
+    // Whatever it was, if not done: the next picture shows it, and its head is a proof again.
+    if (outcome._tag !== "Done") return yield* failure("unavailable", `epoch key: ${outcome.detail}`)
+    const epoch = outcome.value
+    yield* checkFormat(picture.entries)
+    const scope = yield* Scope.fork(outer)
+    const made = yield* Effect.gen(function* () {
+      const truth = yield* provide(makeTruth(epoch, outcome.value, picture.entries))
+      return { truth, oracle: yield* makeOracle(truth) }
+    }).pipe(
+      Scope.provide(scope),
+      Effect.catchDefect((cause) =>
+        Effect.fail(failure(cause instanceof MetadataUnreadable ? "unfit" : "internal", String(cause)))
+      )
+    )
+    yield* bootstrap(made.truth, picture.entries)
+    term = { ...made, scope }
+    yield* Effect.logDebug(`coordinator: epoch ${epoch}`)
+    return { type: "TookOver" } as const
+  })
+
+  const checkFormat = (entries: ReadonlyArray<{ readonly key: string; readonly value: Uint8Array }>) =>
+    Effect.try({
+      try: () => {
+        const found = entries.find(({ key }) => key === metaKey.format)
+        if (found !== undefined) metadata.format.decode(found.value)
+      },
+      catch: (cause) => failure("unfit", String(cause instanceof Error ? cause.message : cause))
+    })
+
+  /** Makes the channels' logs, once in the life of a cluster: the format key says that it has happened. */
+  const bootstrap = Effect.fnUntraced(function* (
+    truth: Truth,
+    entries: ReadonlyArray<{ readonly key: string }>
+  ): Effect.fn.Return<void, ElanusError> {
+    if (entries.some(({ key }) => key === metaKey.format)) return
+    for (const channel of channelNumbers) {
+      const there = yield* Effect.result(log.open(channel))
+      if (there._tag === "Success") continue // an earlier bootstrap that did not get to its end
+      if (there.failure.reason !== "missing") return yield* failure("unavailable", there.failure.detail)
+      yield* log
+        .create(channel)
+        .pipe(
+          Effect.mapError(({ detail, reason }) => failure(reason === "unavailable" ? "unavailable" : "unfit", detail))
+        )
+    }
+    yield* truth.commit((draft) =>
+      draft.put("format", metaKey.format, { cluster: node.cluster, channels: limits.channels })
+    )
+  })
+
+  /** Everything that an active coordinator does by itself, until it is deposed. */
+  const lead = Effect.gen(function* () {
+    const { oracle, scope, truth } = term!
+    const work = Effect.gen(function* () {
+      yield* serve(CoordinatorProtocol, COORDINATOR, {
+        ...collectionCalls(truth, oracle),
+        ...commitCalls(truth, node.settings),
+        Grant: ({ count, kind }) => oracle.grant(kind, count),
+        Status: () => Effect.sync(() => status(truth))
+      })
+      const kept = yield* FiberMap.make<string>()
+      while (true) {
+        yield* reconcile(truth)
+        for (const { id, state } of truth.all("collection")) {
+          if (state === "creating" || state === "dropping") {
+            yield* FiberMap.run(kept, id, provide(collectionKeeper(truth, id)), { onlyIfMissing: true })
+          }
+        }
+        for (const { id } of truth.all("job")) {
+          yield* FiberMap.run(
+            kept,
+            id,
+            provide(jobKeeper({ truth, dataNodes, alive: () => aliveWith("data-node") }, id)),
+            { onlyIfMissing: true }
+          )
+        }
+        yield* Effect.raceFirst(
+          truth.changed.within(LOOK_MS, () => homeless(truth)),
+          catalog.changed.within(LOOK_MS, () => homeless(truth))
+        )
+      }
+    })
+    yield* Effect.raceFirst(Effect.scoped(provide(work)), truth.deposed).pipe(Effect.ignore)
+    yield* Scope.close(scope, Exit.void)
+    return { type: "Deposed" } as const
+  })
+
+  const keepTime = Effect.suspend(() => term!.oracle.keepAhead)
+
+  /** Looks who is alive; a change is for `lead`, which waits on the catalog. */
+  const look = Effect.gen(function* () {
+    while (true) {
+      if (yield* liveness.look) catalog.changed.notify()
+      yield* Effect.sleep(node.settings.evidenceMs / 2)
+    }
+  })
+
+  // ---- decisions
+
+  const assignmentsToMake = (truth: Truth) => {
+    const of = (channel: number) => truth.get("assignment", metaKey.assignment(channel))?.node
+    return place(channelNumbers, aliveWith("streaming-node"), of, () => 1)
+  }
+  const placementsToMake = (truth: Truth) => {
+    const segments = [...truth.all("manifest")]
+      .filter(({ collection }) => truth.get("collection", metaKey.collection(collection))?.state === "ready")
+      .flatMap(({ collection, segments, shard }) => segments.map((segment) => ({ collection, shard, segment })))
+    const of = ({ collection, segment, shard }: (typeof segments)[number]) =>
+      truth.get("placement", metaKey.placement(collection, shard))?.nodes[segment.id]
+    return place(segments, aliveWith("query-node"), of, ({ segment }) => segment.data.bytes)
+  }
+  const homeless = (truth: Truth) => assignmentsToMake(truth).length > 0 || placementsToMake(truth).length > 0
+
+  const reconcile = Effect.fnUntraced(function* (truth: Truth) {
+    const assignments = assignmentsToMake(truth)
+    const placements = placementsToMake(truth)
+    if (assignments.length === 0 && placements.length === 0) return
+    yield* Effect.ignore(
+      truth.commit((draft) => {
+        for (const { item: channel, node: chosen } of assignments) {
+          const key = metaKey.assignment(channel)
+          const number = (draft.get("assignment", key)?.order.number ?? 0) + 1
+          const before = draft.get("assignment", key)?.node
+          draft.put("assignment", key, { channel, node: chosen, order: { epoch: truth.epoch, number } })
+          // What the node before had begun ends here: if it is only slow, its commits come too late.
+          for (const attempt of draft.all("attempt")) {
+            if (attempt.kind === "flush" && attempt.node === before) draft.remove(metaKey.attempt(attempt.id))
+          }
+        }
+        for (const { item, node: chosen } of placements) {
+          const { collection, segment, shard } = item
+          const key = metaKey.placement(collection, shard)
+          const now = draft.get("placement", key) ?? { collection, shard, nodes: {} }
+          draft.put("placement", key, { ...now, nodes: { ...now.nodes, [segment.id]: chosen } })
+        }
+      })
+    )
+  })
+
+  const status = (truth: Truth) => {
+    const warnings: Array<string> = []
+    for (const role of ["streaming-node", "query-node", "data-node", "proxy"] as const) {
+      if (aliveWith(role).length === 0) warnings.push(`no ${role} is alive`)
+    }
+    for (const { id, state, tries } of truth.all("job")) {
+      if (state === "failed") warnings.push(`job ${id} failed after ${tries} tries`)
+    }
+    return {
+      cluster: node.cluster,
+      coordinator: node.id,
+      epoch: truth.epoch,
+      nodes: [...catalog.nodes()].map(({ id, roles, version }) => ({ id, roles, version, alive: liveness.alive(id) })),
+      channels: channelNumbers.map((channel) => {
+        const owner = catalog.owner(channel)
+        return { channel, node: owner?.node ?? "", epoch: owner === undefined ? "" : String(owner.epoch) }
+      }),
+      collections: [...truth.all("collection")].filter(({ state }) => state === "ready").length,
+      jobs: [...truth.all("job")].filter(({ state }) => state === "queued" || state === "assigned").length,
+      warnings
+    }
+  }
+
+  const actor = yield* activate(coordinatorLifecycle, () =>
+    Effect.succeed({ on: {}, duties: { campaign, takeOver, renew, lead, keepTime, look } })
+  )
+  const health: CoordinatorHealth = {
+    active: () => actor.standing().value === "active",
+    trouble: () => trouble
+  }
+  return health
+})

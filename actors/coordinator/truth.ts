@@ -1,0 +1,260 @@
+/**
+ * The metadata as the active coordinator holds it, and the only way to change it: a change is a function of a draft,
+ * run in order, committed before its answer is known to anybody, several that wait in one commit.
+ *
+ * 1. One commit is in flight, and names the head of our own last one: whoever took over in between has refused it.
+ * 2. A commit whose outcome is unknown is decided before the next: by another with the same head.
+ * 3. What is in memory is what is committed, never more.
+ */
+import { Deferred, Effect, type Scope } from "effect"
+import { ElanusError, failure } from "../../protocols/errors.ts"
+import { limits } from "../../protocols/limits.ts"
+import {
+  type Assignment,
+  type Attempt,
+  type Collection,
+  emptyManifest,
+  type Format,
+  type Job,
+  type Manifest,
+  metadata,
+  metaKey,
+  type Oracle,
+  type Placement
+} from "../../protocols/metadata.ts"
+import { makeSignal, type Signal } from "../../runtime/signal.ts"
+import { type Entry, Meta } from "../../storage/meta.ts"
+
+/** The kinds of keys that change while a coordinator is active, by the first token of the key. */
+interface Kinds {
+  readonly collection: Collection
+  readonly manifest: Manifest
+  readonly placement: Placement
+  readonly assignment: Assignment
+  readonly attempt: Attempt
+  readonly job: Job
+  readonly oracle: Oracle
+  readonly format: Format
+}
+type Kind = keyof Kinds
+
+const isKind = (token: string): token is Kind =>
+  token === "collection" ||
+  token === "manifest" ||
+  token === "placement" ||
+  token === "assignment" ||
+  token === "attempt" ||
+  token === "job" ||
+  token === "oracle" ||
+  token === "format"
+
+const kindOf = (key: string): string => key.split(".", 1)[0]!
+
+/** A picture of the metadata; a draft adds what is about to be committed. */
+export interface View {
+  readonly get: <K extends Kind>(kind: K, key: string) => Kinds[K] | undefined
+  readonly all: <K extends Kind>(kind: K) => Iterable<Kinds[K]>
+}
+
+export interface Draft extends View {
+  readonly put: <K extends Kind>(kind: K, key: string, value: Kinds[K]) => void
+  readonly remove: (key: string) => void
+}
+
+export const manifestOf = (view: View, collection: string, shard: number): Manifest =>
+  view.get("manifest", metaKey.manifest(collection, shard)) ?? emptyManifest(collection, shard)
+
+interface Waiting {
+  readonly change: (draft: Draft) => unknown
+  readonly answer: Deferred.Deferred<any, ElanusError>
+}
+
+export interface Truth extends View {
+  readonly epoch: number
+  readonly changed: Signal
+  /** Applies a change, which throws an ElanusError to refuse. The answer comes when it is committed. */
+  readonly commit: <A>(change: (draft: Draft) => A) => Effect.Effect<A, ElanusError>
+  /** A name that nobody has had and nobody will have: of this epoch, which is no other's. */
+  readonly newId: () => string
+  /** Ends when another coordinator has taken over. */
+  readonly deposed: Effect.Effect<void>
+}
+
+const DEPOSED = failure("stale", "another coordinator has taken over")
+const DECIDE_AGAIN_MS = 50
+/** A change touches a few keys; so many leave room for the last one. */
+const GROUP_KEYS = limits.commitKeysMax / 2
+
+/** Begins with what a takeover found at `head`, in the present scope. */
+export const makeTruth = Effect.fnUntraced(function* (
+  epoch: number,
+  firstHead: number,
+  entries: ReadonlyArray<Entry>
+): Effect.fn.Return<Truth, never, Meta | Scope.Scope> {
+  const meta = yield* Meta
+  const changed = makeSignal()
+  const deposed = Deferred.makeUnsafe<void>()
+  const values = new Map<Kind, Map<string, unknown>>()
+  const waiting: Array<Waiting> = []
+  let head = firstHead
+  let commits = 0
+  let over = false
+  let ids = 0
+
+  const of = (kind: Kind): Map<string, unknown> => {
+    let map = values.get(kind)
+    if (map === undefined) values.set(kind, (map = new Map()))
+    return map
+  }
+  for (const { key, value } of entries) {
+    const kind = kindOf(key)
+    if (isKind(kind)) of(kind).set(key, metadata[kind].decode(value))
+  }
+
+  const view: View = {
+    get: (kind, key) => of(kind).get(key) as never,
+    all: (kind) => of(kind).values() as never
+  }
+
+  /** What one commit will change: later drafts see what earlier ones staged. */
+  class Staged {
+    readonly puts = new Map<string, { readonly kind: Kind; readonly value: unknown } | undefined>()
+    draft(): { readonly draft: Draft; readonly keep: () => void } {
+      const mine = new Map<string, { readonly kind: Kind; readonly value: unknown } | undefined>()
+      const look = (key: string) =>
+        mine.has(key) ? { found: mine.get(key) } : this.puts.has(key) ? { found: this.puts.get(key) } : undefined
+      const draft: Draft = {
+        get: (kind, key) => {
+          const staged = look(key)
+          return (staged === undefined ? view.get(kind, key) : staged.found?.value) as never
+        },
+        all: (kind) => {
+          const merged = new Map(of(kind))
+          for (const layer of [this.puts, mine]) {
+            for (const [key, put] of layer) {
+              if (put === undefined) merged.delete(key)
+              else if (put.kind === kind) merged.set(key, put.value)
+            }
+          }
+          return merged.values() as never
+        },
+        put: (kind, key, value) => mine.set(key, { kind, value }),
+        remove: (key) => mine.set(key, undefined)
+      }
+      return {
+        draft,
+        keep: () => {
+          for (const [key, put] of mine) this.puts.set(key, put)
+        }
+      }
+    }
+  }
+
+  const encode = (kind: Kind, value: unknown): Uint8Array =>
+    (metadata[kind].encode as (value: unknown) => Uint8Array)(value)
+
+  /** Commits what is staged. An error means that it was refused as it is. */
+  const store = Effect.fnUntraced(function* (staged: Staged): Effect.fn.Return<"done" | "deposed" | ElanusError> {
+    const number = ++commits
+    const changes = [...staged.puts].map(([key, put]) => ({
+      key,
+      value: put === undefined ? undefined : encode(put.kind, put.value)
+    }))
+    // Last, and in every commit: its revision tells a reader of a watch how much it has seen.
+    changes.push({ key: metaKey.commit, value: metadata.commit.encode({ epoch, number }) })
+    while (true) {
+      const outcome = yield* meta.commit(changes, head)
+      switch (outcome._tag) {
+        case "Done":
+          head = outcome.value
+          return "done"
+        case "Unavailable":
+          yield* Effect.sleep(DECIDE_AGAIN_MS)
+          break
+        case "Refused":
+          if (outcome.reason !== "conflict") return failure("overloaded", `metadata: ${outcome.detail}`)
+          return (yield* landed(number)) ? "done" : "deposed"
+        case "Ambiguous":
+          // The same again with the same head: done if the first was not, refused if it was, or if we are deposed.
+          yield* Effect.sleep(DECIDE_AGAIN_MS)
+          break
+      }
+    }
+  })
+
+  /** After a refusal: is the newest commit that very one of ours? Then its revision is the head. */
+  const landed = Effect.fnUntraced(function* (number: number) {
+    while (true) {
+      const found = yield* Effect.result(meta.get(metaKey.commit))
+      if (found._tag === "Success" && found.success._tag === "Some") {
+        const { revision, value } = found.success.value
+        const last = metadata.commit.decode(value)
+        if (last.epoch !== epoch) return false
+        if (last.number === number) {
+          head = revision
+          return true
+        }
+        if (last.number > number) return false
+      }
+      yield* Effect.sleep(DECIDE_AGAIN_MS)
+    }
+  })
+
+  const apply = (staged: Staged) => {
+    for (const [key, put] of staged.puts) {
+      const kind = kindOf(key)
+      if (!isKind(kind)) continue
+      if (put === undefined) of(kind).delete(key)
+      else of(kind).set(key, put.value)
+    }
+  }
+
+  const round = Effect.gen(function* () {
+    yield* changed.until(() => waiting.length > 0)
+    const staged = new Staged()
+    const accepted: Array<{ readonly answer: Waiting["answer"]; readonly value: unknown }> = []
+    while (waiting.length > 0 && staged.puts.size < GROUP_KEYS) {
+      const { answer, change } = waiting.shift()!
+      const { draft, keep } = staged.draft()
+      try {
+        const value = change(draft)
+        keep()
+        accepted.push({ answer, value })
+      } catch (cause) {
+        const error = cause instanceof ElanusError ? cause : failure("internal", String(cause))
+        Deferred.doneUnsafe(answer, Effect.fail(error))
+      }
+    }
+    const outcome = staged.puts.size === 0 ? "done" : yield* store(staged)
+    if (outcome === "done") {
+      apply(staged)
+      for (const { answer, value } of accepted) Deferred.doneUnsafe(answer, Effect.succeed(value))
+      changed.notify()
+      return
+    }
+    const error = outcome === "deposed" ? DEPOSED : outcome
+    for (const { answer } of accepted) Deferred.doneUnsafe(answer, Effect.fail(error))
+    if (outcome !== "deposed") return
+    over = true
+    for (const { answer } of waiting.splice(0)) Deferred.doneUnsafe(answer, Effect.fail(DEPOSED))
+    yield* Deferred.succeed(deposed, undefined)
+  })
+
+  yield* Effect.forkScoped(Effect.forever(round))
+
+  return {
+    ...view,
+    epoch,
+    changed,
+    newId: () => `${epoch.toString(36)}-${(++ids).toString(36)}`,
+    commit: (change) =>
+      Effect.suspend(() => {
+        if (over) return Effect.fail(DEPOSED)
+        const answer = Deferred.makeUnsafe<any, ElanusError>()
+        waiting.push({ change, answer })
+        changed.notify()
+        return Deferred.await(answer)
+      }),
+    deposed: Deferred.await(deposed)
+  }
+})

@@ -1,0 +1,70 @@
+/**
+ * A data node: takes jobs from the coordinator, does the heavy part off the event loop, and commits at the
+ * coordinator. What it is at is in memory only: a job that a node forgot is given to another, as a new attempt.
+ */
+import { Effect, FiberMap, Schedule } from "effect"
+import { CoordinatorProtocol } from "../../protocols/coordinator.ts"
+import { type BuildIndex, DataNodeProtocol } from "../../protocols/data-node.ts"
+import { failure } from "../../protocols/errors.ts"
+import { limits } from "../../protocols/limits.ts"
+import { objectKey } from "../../protocols/metadata.ts"
+import { Node } from "../../runtime/node.ts"
+import { remote, serve } from "../../runtime/remote.ts"
+import { Compute } from "../../storage/compute.ts"
+import { Objects } from "../../storage/objects.ts"
+import { COORDINATOR } from "../addresses.ts"
+
+/** Results that were reported are forgotten after so many more. */
+const REMEMBERED = 256
+const COMMIT_AGAIN = Schedule.spaced("200 millis").pipe(Schedule.upTo({ times: 25 }))
+
+export const dataNode = Effect.gen(function* () {
+  const node = yield* Node
+  const objects = yield* Objects
+  const compute = yield* Compute
+  const coordinator = yield* remote(CoordinatorProtocol)
+  const working = yield* FiberMap.make<string>()
+  const failed = new Map<string, string>()
+
+  const build = Effect.fnUntraced(function* (job: BuildIndex) {
+    const { attempt, collection, efConstruction, m, metric, segment, shard } = job
+    const bytes = yield* objects.get(segment.data.key)
+    const built = yield* compute.run("build-index", {
+      segment: { bytes, length: segment.data.bytes, crc32: segment.data.crc32 },
+      metric,
+      M: m,
+      efConstruction
+    })
+    const key = objectKey.index(collection, shard, segment.id, attempt)
+    const put = yield* objects.put(key, built.parts)
+    if (put._tag !== "Done") return yield* failure("unavailable", `object ${key}: ${put.detail}`)
+    const index = { key, bytes: built.bytes, crc32: built.crc32 }
+    // Again is harmless: the coordinator knows an attempt that it has committed.
+    yield* coordinator
+      .call(COORDINATOR, "CommitIndex", { attempt, index }, limits.requestTimeoutMs)
+      .pipe(Effect.retry({ schedule: COMMIT_AGAIN, while: (error) => error.retry && error.code !== "stale" }))
+  })
+
+  const remember = (attempt: string, reason: string) => {
+    failed.set(attempt, reason)
+    if (failed.size > REMEMBERED) failed.delete(failed.keys().next().value!)
+  }
+
+  yield* serve(DataNodeProtocol, node.id, {
+    Build: Effect.fnUntraced(function* (job) {
+      const reason = failed.get(job.attempt)
+      if (reason !== undefined) return { state: "failed", detail: reason } as const
+      yield* FiberMap.run(
+        working,
+        job.attempt,
+        build(job).pipe(
+          Effect.catch((error) =>
+            Effect.sync(() => remember(job.attempt, "detail" in error ? error.detail : error.reason))
+          )
+        ),
+        { onlyIfMissing: true }
+      )
+      return { state: "working", detail: "" } as const
+    })
+  })
+})
