@@ -73,6 +73,7 @@ const make = Effect.fnUntraced(function* (options: JetStreamLogOptions) {
 
   // The highest sequence that this process knows to be stored, of each channel: who tells a lower one is an old leader.
   const known = new Map<number, number>()
+  const incarnations = new Map<number, string>()
   const learn = (channel: number, sequence: number) => {
     if (sequence > (known.get(channel) ?? 0)) known.set(channel, sequence)
   }
@@ -133,6 +134,9 @@ const make = Effect.fnUntraced(function* (options: JetStreamLogOptions) {
       })
     }
     const state = stateOf(told)
+    // Another log (an operator's restore) has sequences of its own.
+    if (incarnations.get(channel) !== state.incarnation) known.delete(channel)
+    incarnations.set(channel, state.incarnation)
     learn(channel, state.last)
     return state
   })

@@ -314,6 +314,26 @@ const natsTests = (world: World, test: (title: string, program: () => Program<un
       expect(reasonOf(yield* Effect.exit(log.open(channel)))).toMatch(/unfit.*max_age/)
     }))
 
+  test("a log that was lost is missing, and one made in its place is another", () =>
+    Effect.gen(function* () {
+      const jsm = yield* manager()
+      const { place, log } = yield* newLog(world)
+      yield* pipeline(log, ["a", "b", "c"], 0)
+      const { incarnation } = yield* log.open(channel)
+      const stream = yield* streamOf(jsm, place, log)
+      yield* Effect.promise(() => jsm.streams.delete(stream))
+      expect(reasonOf(yield* Effect.exit(log.open(channel)))).toContain("missing")
+      expect(reasonOf(yield* Effect.exit(readAll(log)))).toContain("missing")
+      expect(tagOf(yield* append(log, "d", 3))).toBe("Unavailable")
+      yield* log.create(channel)
+      // Until it was opened, it is the old one that ends too early.
+      expect(reasonOf(yield* Effect.exit(readAll(log)))).toContain("unavailable")
+      expect((yield* log.open(channel)).incarnation).not.toBe(incarnation)
+      expect(yield* readAll(log)).toEqual([])
+      expect(tagOf(yield* append(log, "d", 3))).toBe("conflict")
+      expect(valueOf(yield* append(log, "a", 0))).toBe(1)
+    }))
+
   test("acknowledged records survive the death of the server, and the client comes back", () =>
     Effect.gen(function* () {
       const { log } = yield* newLog(world)
