@@ -32,6 +32,8 @@ export const channelStream = (cluster: string, channel: number) => `ELANUS_${clu
 export const channelSubject = (cluster: string, channel: number) => `elanus.${cluster}.i1.log.${channel}`
 
 const incarnationKey = "elanus-incarnation"
+/** Seconds in which a server says that it has nothing more, before a read of what must be there gives up. */
+const idleMax = 5
 
 /** Whatever of a stream's configuration could lose a record, or let one in twice. */
 const faultsOf = (config: StreamConfig, subject: string, replicas: number): ReadonlyArray<string> => {
@@ -171,9 +173,12 @@ const make = Effect.fnUntraced(function* (options: JetStreamLogOptions) {
         const reader = yield* openReader(nats, { stream, subject: channelSubject(cluster, channel), from })
         let expected = from
         let isFirst = true
+        let idle = 0
+        const purged = new StorageError({ reason: "unavailable", detail: `${stream} was purged while it was read` })
         const page = Effect.fnUntraced(function* () {
           const entries: Array<LogEntry> = []
-          for (const { sequence, data } of yield* reader.next) {
+          const delivered = yield* reader.next
+          for (const { sequence, data } of delivered) {
             // The replica that we read from may be behind, and then begins before what was asked for.
             if (sequence < expected) continue
             if (to !== undefined && sequence > to) break
@@ -185,20 +190,26 @@ const make = Effect.fnUntraced(function* (options: JetStreamLogOptions) {
                   detail: `${stream} lacks ${expected} to ${sequence - 1}, and begins at ${first}`
                 })
               }
-              if (!isFirst) {
-                return yield* new StorageError({
-                  reason: "unavailable",
-                  detail: `${stream} was purged while it was read`
-                })
-              }
+              if (!isFirst) return yield* purged
             }
             isFirst = false
             expected = sequence + 1
             entries.push({ sequence, data })
           }
-          learn(channel, expected - 1)
-          const isEnd = to !== undefined && expected > to
-          return [entries, isEnd ? Option.none<void>() : Option.some(undefined)] as const
+          if (entries.length > 0) learn(channel, expected - 1)
+          if (to === undefined) return [entries, Option.some(undefined)] as const
+          if (delivered.length > 0) {
+            const isEnd = expected > to || delivered[delivered.length - 1]!.sequence >= to
+            return [entries, isEnd ? Option.none<void>() : Option.some(undefined)] as const
+          }
+          // What is to be read was there when this began, so silence means that it went, or that a replica is behind.
+          if (stateOf(yield* info(channel)).first > to)
+            return isFirst ? ([[], Option.none<void>()] as const) : yield* purged
+          if (++idle < idleMax) return [entries, Option.some(undefined)] as const
+          return yield* new StorageError({
+            reason: "unavailable",
+            detail: `${stream} does not get on behind ${expected - 1}`
+          })
         })
         return Stream.paginate(undefined as void, page)
       })

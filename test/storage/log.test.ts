@@ -227,7 +227,12 @@ describeWorlds("log", (world) => {
       yield* pipeline(log, ["a", "b", "c"], 0)
       const follower = yield* log.follow(channel, 2).pipe(Stream.take(4), collect, Effect.forkChild)
       const ahead = yield* log.follow(channel, 5).pipe(Stream.take(1), collect, Effect.forkChild)
+      // One that waits for what is not there yet changes nothing for those that read what is.
+      const waiting = yield* log.follow(channel, 50).pipe(Stream.runDrain, Effect.forkChild)
+      expect(lines(yield* collect(log.read(channel, 1, 3)))).toEqual(["1 a", "2 b", "3 c"])
       yield* pipeline(log, ["d", "e"], 3)
+      expect(lines(yield* readAll(log)).length).toBe(5)
+      yield* Fiber.interrupt(waiting)
       expect(lines(yield* Fiber.join(follower))).toEqual(["2 b", "3 c", "4 d", "5 e"])
       expect(lines(yield* Fiber.join(ahead))).toEqual(["5 e"])
     }))
