@@ -25,8 +25,6 @@ import {
   type World
 } from "../support/storage.ts"
 
-type MetaService = Meta["Service"]
-
 const openMeta = (place: Place, options?: Parameters<Place["open"]>[0]) =>
   Effect.map(place.open(options), (context) => Context.get(context, Meta))
 const newMeta = Effect.fnUntraced(function* (world: World) {
