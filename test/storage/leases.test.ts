@@ -222,6 +222,8 @@ const property = Effect.fnUntraced(function* (world: World, seed: number) {
   const keys = [...oddKeys.slice(0, 5), "channel.1", "channel.2", "channel"]
   const model = new Map<string, { readonly value: string; readonly revision: number }>()
   let highest = 0
+  // Wrong expectations are revisions of other times and keys. (That of a removal is nobody's to expect: a port may keep it or not.)
+  const given = [0]
   const check = (holds: unknown, expected: unknown, what: string) =>
     expect(holds, `seed ${seed}, operation ${what}`).toEqual(expected)
 
@@ -230,7 +232,7 @@ const property = Effect.fnUntraced(function* (world: World, seed: number) {
     const key = random.pick(keys)
     const what = `${step} ${kind} ${key}`
     const revision = model.get(key)?.revision ?? 0
-    const expected = random.chance(0.75) ? revision : random.below(highest + 3)
+    const expected = random.chance(0.75) ? revision : random.pick([...given, highest + 1_000])
     if (kind === "put") {
       const outcome = yield* leases.put(key, bytesOf(`${step}`), expected, random.chance(0.5) ? 3_600_000 : undefined)
       if (expected !== revision) {
@@ -239,6 +241,7 @@ const property = Effect.fnUntraced(function* (world: World, seed: number) {
       }
       check(valueOf(outcome) > highest, true, what)
       highest = valueOf(outcome)
+      given.push(highest)
       model.set(key, { value: `${step}`, revision: highest })
     } else if (kind === "remove") {
       if (revision === 0) continue
