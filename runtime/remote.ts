@@ -52,12 +52,13 @@ export const serve = Effect.fnUntraced(function* <C extends Calls>(
   }
 })
 
-const ofBus = (error: BusError, what: string): ElanusError => {
+/** What a request without a reply means to who asked. */
+export const ofBus = (error: BusError, what: string): ElanusError => {
   switch (error.reason) {
     case "nobody":
       return failure("unavailable", `nobody answers ${what}`)
     case "disconnected":
-      return failure("unavailable", `no connection for ${what}: ${error.detail}`)
+      return failure("disconnected", `no connection for ${what}: ${error.detail}`)
     case "timeout":
       return failure("ambiguous", `${what}: ${error.detail}`)
     case "too-large":

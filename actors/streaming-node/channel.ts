@@ -31,6 +31,7 @@ import { Meta } from "../../storage/meta.ts"
 import { Objects } from "../../storage/objects.ts"
 import { COORDINATOR } from "../addresses.ts"
 import { nonce } from "../nonce.ts"
+import { sharedCall } from "../shared-call.ts"
 import { Chain } from "./chain.ts"
 import { fence, type Fenced, type Identity, stop } from "./fence.ts"
 import { flushOldest, loadFilters, loadRequests } from "./flushing.ts"
@@ -79,21 +80,7 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
   const grant = (kind: "reader" | "writer", wanted: number) =>
     coordinator.call(COORDINATOR, "Grant", { kind, count: wanted }, limits.requestTimeoutMs)
 
-  /** One call of the oracle for all who ask while it runs. */
-  let asking: Deferred.Deferred<Timestamp, ElanusError> | undefined
-  const now: ReadDeps["now"] = Effect.suspend(() => {
-    if (asking !== undefined) return Deferred.await(asking)
-    const mine = (asking = Deferred.makeUnsafe<Timestamp, ElanusError>())
-    return grant("reader", 1).pipe(
-      Effect.map(({ first }) => first),
-      Effect.onExit((exit) =>
-        Effect.sync(() => {
-          asking = undefined
-          Deferred.doneUnsafe(mine, exit)
-        })
-      )
-    )
-  })
+  const now: ReadDeps["now"] = sharedCall(Effect.map(grant("reader", 1), ({ first }) => first))
   const deps: ReadDeps = { queryNodes, now }
 
   const grantForWriter = (self: Owner) =>

@@ -1,0 +1,452 @@
+/**
+ * What a client asks, carried out: checks against the schema, one time for all shards, the shards at once, their
+ * answers put together. A shard that does not answer is an error, never fewer rows.
+ */
+import { Clock, Effect } from "effect"
+import { CoordinatorProtocol } from "../../protocols/coordinator.ts"
+import type {
+  GetAnswer,
+  GetRequest,
+  ReadLevel,
+  SearchAnswer,
+  SearchRequest,
+  WriteAnswer
+} from "../../protocols/client.ts"
+import { type ElanusError, failure } from "../../protocols/errors.ts"
+import { hashAt, type Key, keyAt, type KeyColumn, keysOf, pickKeys, shardOf } from "../../protocols/keys.ts"
+import { limits } from "../../protocols/limits.ts"
+import type { Collection } from "../../protocols/metadata.ts"
+import type { RequestId } from "../../protocols/record.ts"
+import { fieldBytesAt, pickFields, pickRows, type RowBatch, rowBatchBytes } from "../../protocols/rows.ts"
+import type { FoundRows, Hits, ReadTime } from "../../protocols/streaming-node.ts"
+import { fromMillis, later, type Timestamp } from "../../protocols/timestamp.ts"
+import { remote } from "../../runtime/remote.ts"
+import { distanceOf } from "../../storage/distance.ts"
+import { COORDINATOR } from "../addresses.ts"
+import { mergeFound, mergeHits, packRows } from "../merge.ts"
+import { nonce } from "../nonce.ts"
+import { sharedCall } from "../shared-call.ts"
+import { makeRouting } from "./routing.ts"
+
+/** A bounded read may be so old. Milvus' gracefulTime. */
+const BOUNDED_MS = 5_000
+const BOUNDED_STEP_MS = 100
+/** Of a search that names none: the larger of this and twice the limit. */
+const EF_DEFAULT = 64
+
+export const defaultEf = (ef: number, limit: number): number => (ef === 0 ? Math.max(EF_DEFAULT, limit * 2) : ef)
+
+export const makeRequests = Effect.gen(function* () {
+  const routing = yield* makeRouting
+  const coordinator = yield* remote(CoordinatorProtocol)
+  const clock = yield* Clock.Clock
+  /** The newest timestamp that this proxy has seen: it dates the requests that bring no id. */
+  let newest: Timestamp = 0n
+
+  const oracle = sharedCall(
+    coordinator
+      .call(COORDINATOR, "Grant", { kind: "reader", count: 1 }, limits.requestTimeoutMs)
+      .pipe(Effect.map(({ first }) => first))
+  )
+  const patientOracle = (timeoutMs: number) =>
+    oracle.pipe(
+      Effect.retry({ while: (error) => error.retry }),
+      Effect.timeoutOrElse({
+        duration: timeoutMs,
+        orElse: () => Effect.fail(failure("unavailable", "no coordinator gives out timestamps"))
+      })
+    )
+  const saw = (timestamp: Timestamp) => {
+    newest = later(newest, timestamp)
+  }
+
+  // ---- writes
+
+  const newRequestId = (timeoutMs: number): Effect.Effect<RequestId, ElanusError> =>
+    Effect.gen(function* () {
+      if (newest === 0n) saw(yield* patientOracle(timeoutMs))
+      return { issued: newest, unique: yield* nonce }
+    })
+
+  /** Positions of the keys of each shard. */
+  const bySharding = (keys: KeyColumn, shards: number): Array<Array<number>> => {
+    const rows = Array.from({ length: shards }, (): Array<number> => [])
+    for (let i = 0; i < keys.count; i++) rows[shardOf(hashAt(keys, i), shards)]!.push(i)
+    return rows
+  }
+
+  /**
+   * Sends each shard its part under one id. The outcome of the whole is its worst: some shard unknown means unknown,
+   * and asking again with the same id completes it.
+   */
+  const writeShards = Effect.fnUntraced(function* (
+    collection: Collection,
+    keys: KeyColumn,
+    id: RequestId | undefined,
+    timeoutMs: number,
+    bodyOf: (
+      rows: ReadonlyArray<number> | undefined
+    ) => { readonly _tag: "Upsert"; readonly rows: RowBatch } | { readonly _tag: "Delete"; readonly keys: KeyColumn }
+  ): Effect.fn.Return<WriteAnswer, ElanusError> {
+    const request = id ?? (yield* newRequestId(timeoutMs))
+    const { shards } = collection.spec
+    const write = (shard: number, rows: ReadonlyArray<number> | undefined) => {
+      const body = bodyOf(rows)
+      return routing.ask(collection, shard, "Write", (route) => ({ route, request, body }), timeoutMs)
+    }
+    if (shards === 1) {
+      const { timestamp } = yield* write(0, undefined)
+      saw(timestamp)
+      return { timestamp, count: keys.count }
+    }
+    const parts = bySharding(keys, shards)
+      .map((rows, shard) => ({ rows, shard }))
+      .filter(({ rows }) => rows.length > 0)
+    const outcomes = yield* Effect.forEach(parts, ({ rows, shard }) => Effect.result(write(shard, rows)), {
+      concurrency: "unbounded"
+    })
+    let timestamp: Timestamp = 0n
+    const failed: Array<string> = []
+    let worst: ElanusError | undefined
+    outcomes.forEach((outcome, i) => {
+      if (outcome._tag === "Success") timestamp = later(timestamp, outcome.success.timestamp)
+      else {
+        failed.push(`shard ${parts[i]!.shard}: ${outcome.failure.reason}`)
+        if (worst === undefined || outcome.failure.code === "ambiguous") worst = outcome.failure
+      }
+    })
+    if (worst !== undefined) {
+      // Part of it is stored, or may be: not refused, whatever that part said.
+      const stored = failed.length < parts.length && worst.code !== "outcome-unknown"
+      return yield* failure(stored ? "ambiguous" : worst.code, failed.join("; "))
+    }
+    saw(timestamp)
+    return { timestamp, count: keys.count }
+  })
+
+  const upsert = Effect.fnUntraced(function* (
+    collection: Collection,
+    rows: RowBatch,
+    id: RequestId | undefined,
+    timeoutMs: number
+  ): Effect.fn.Return<WriteAnswer, ElanusError> {
+    const problem = rowsProblem(collection, rows)
+    if (problem !== undefined) return yield* problem
+    return yield* writeShards(collection, rows.keys, id, timeoutMs, (positions) => ({
+      _tag: "Upsert",
+      rows: positions === undefined ? rows : pickRows(rows, positions)
+    }))
+  })
+
+  const remove = (collection: Collection, keys: KeyColumn, id: RequestId | undefined, timeoutMs: number) =>
+    writeShards(collection, keys, id, timeoutMs, (positions) => ({
+      _tag: "Delete",
+      keys: positions === undefined ? keys : pickKeys(keys, positions)
+    }))
+
+  // ---- reads
+
+  /** The time of a read, for all of its shards (protocols/README.md, 3.4). */
+  const timeOf = (
+    collection: Collection,
+    level: ReadLevel,
+    timeoutMs: number
+  ): Effect.Effect<ReadTime, ElanusError> => {
+    const { at, consistency, token } = level
+    if (at !== undefined) return Effect.succeed({ _tag: "At", timestamp: at })
+    const closed = routing.closed(collection)
+    const atLeast = (timestamp: Timestamp): Effect.Effect<ReadTime> =>
+      Effect.succeed({ _tag: "At", timestamp: later(timestamp, token) })
+    if (consistency === "Session" && token > 0n) return atLeast(closed)
+    if (consistency === "Eventually" && closed > 0n) return atLeast(closed)
+    if (consistency === "Bounded") {
+      const oldest = fromMillis(clock.currentTimeMillisUnsafe() - BOUNDED_MS)
+      if (closed >= oldest) return atLeast(closed)
+      const step = fromMillis(BOUNDED_STEP_MS)
+      return Effect.flatMap(patientOracle(timeoutMs), (now) => atLeast(now - (now % step)))
+    }
+    // Strong, and whoever brings no token: all that was acknowledged when the request came.
+    if (collection.channels.length === 1) return Effect.succeed({ _tag: "Latest" })
+    return Effect.flatMap(patientOracle(timeoutMs), atLeast)
+  }
+
+  const shardsOf = (collection: Collection): ReadonlyArray<number> => collection.channels.map((_, shard) => shard)
+
+  /** The same question to each shard, at one time; if an oracle's term ended in between, at a new one. */
+  const readShards = <A>(
+    collection: Collection,
+    level: ReadLevel,
+    timeoutMs: number,
+    ask: (shard: number, time: ReadTime) => Effect.Effect<A & { readonly timestamp: Timestamp }, ElanusError>
+  ): Effect.Effect<{ readonly parts: ReadonlyArray<A>; readonly timestamp: Timestamp }, ElanusError> =>
+    Effect.flatMap(timeOf(collection, level, timeoutMs), (time) => {
+      if (collection.channels.length === 1) {
+        return Effect.map(ask(0, time), (part) => {
+          saw(part.timestamp)
+          return { parts: [part], timestamp: part.timestamp }
+        })
+      }
+      return Effect.map(
+        Effect.forEach(shardsOf(collection), (shard) => ask(shard, time), { concurrency: "unbounded" }),
+        (parts) => {
+          const { timestamp } = parts[0]!
+          saw(timestamp)
+          return { parts, timestamp }
+        }
+      )
+    })
+
+  const search = Effect.fnUntraced(function* (
+    collection: Collection,
+    request: SearchRequest,
+    timeoutMs: number
+  ): Effect.fn.Return<SearchAnswer, ElanusError> {
+    const { ef, level, limit, offset, outputFields, queries } = request
+    const problem = searchProblem(collection, request)
+    if (problem !== undefined) return yield* problem
+    const { keyType, metric } = collection.spec
+    const wanted = limit + offset
+    const count = queries.length / collection.spec.dimension
+    const { parts, timestamp } = yield* readShards(collection, level, timeoutMs, (shard, time) =>
+      routing.ask(
+        collection,
+        shard,
+        "Search",
+        (route, budgetMs) => ({
+          route,
+          time,
+          timeoutMs: budgetMs,
+          limit: wanted,
+          ef: defaultEf(ef, wanted),
+          queries
+        }),
+        timeoutMs
+      )
+    )
+    const merged = mergeHits(
+      keyType,
+      parts.map(({ hits }) => hits),
+      count,
+      wanted
+    )
+    const hits = offset === 0 ? merged : skip(merged, offset)
+    const distances = new Float64Array(hits.ranks.length)
+    for (let i = 0; i < distances.length; i++) distances[i] = distanceOf(metric, hits.ranks[i]!)
+    const answer = { timestamp, counts: hits.counts, keys: hits.keys, distances }
+    const wants = wantsOf(collection, outputFields)
+    if ((!wants.fields && !wants.vectors) || hits.keys.count === 0) {
+      return { ...answer, fields: undefined, vectors: new Float32Array(0) }
+    }
+    const at: ReadLevel = { ...level, at: timestamp }
+    const unique = uniqueKeys(hits.keys)
+    const found = yield* getRows(collection, unique, at, wants.vectors, timeoutMs)
+    return { ...answer, ...inOrder(collection, hits.keys, found.rows, wants) }
+  })
+
+  /** The rows of keys, in no order. */
+  const getRows = Effect.fnUntraced(function* (
+    collection: Collection,
+    keys: KeyColumn,
+    level: ReadLevel,
+    vectors: boolean,
+    timeoutMs: number
+  ): Effect.fn.Return<{ readonly rows: FoundRows; readonly timestamp: Timestamp }, ElanusError> {
+    const { keyType, shards } = collection.spec
+    const positions = shards === 1 ? [undefined] : bySharding(keys, shards)
+    const { parts, timestamp } = yield* readShards(collection, level, timeoutMs, (shard, time) => {
+      const mine = positions[shard]
+      const wanted = mine === undefined ? keys : pickKeys(keys, mine)
+      return routing.ask(
+        collection,
+        shard,
+        "Get",
+        (route, budgetMs) => ({ route, time, timeoutMs: budgetMs, keys: wanted, vectors }),
+        timeoutMs
+      )
+    })
+    return {
+      rows: mergeFound(
+        keyType,
+        parts.map(({ found }) => found)
+      ),
+      timestamp
+    }
+  })
+
+  const get = Effect.fnUntraced(function* (
+    collection: Collection,
+    { keys, level, outputFields }: GetRequest,
+    timeoutMs: number
+  ): Effect.fn.Return<GetAnswer, ElanusError> {
+    const wants = wantsOf(collection, outputFields)
+    const { rows, timestamp } = yield* getRows(collection, keys, level, wants.vectors, timeoutMs)
+    // As they were asked for, those that are there.
+    const have = new Set(keysOf(rows.keys))
+    const asked = uniqueKeys(keys)
+    const present: Array<number> = []
+    for (let i = 0; i < asked.count; i++) if (have.has(keyAt(asked, i))) present.push(i)
+    const ordered = pickKeys(asked, present)
+    return { timestamp, keys: ordered, ...inOrder(collection, ordered, rows, wants) }
+  })
+
+  const count = Effect.fnUntraced(function* (
+    collection: Collection,
+    level: ReadLevel,
+    timeoutMs: number
+  ): Effect.fn.Return<{ readonly rows: number; readonly timestamp: Timestamp }, ElanusError> {
+    const { parts, timestamp } = yield* readShards(collection, level, timeoutMs, (shard, time) =>
+      routing.ask(collection, shard, "Count", (route, budgetMs) => ({ route, time, timeoutMs: budgetMs }), timeoutMs)
+    )
+    return { rows: parts.reduce((total, { rows }) => total + rows, 0), timestamp }
+  })
+
+  const flush = (collection: Collection, timeoutMs: number) =>
+    Effect.forEach(
+      shardsOf(collection),
+      (shard) =>
+        routing.ask(collection, shard, "Flush", (route, budgetMs) => ({ route, timeoutMs: budgetMs }), timeoutMs),
+      { concurrency: "unbounded" }
+    )
+
+  const stats = (collection: Collection, timeoutMs: number) =>
+    Effect.forEach(
+      shardsOf(collection),
+      (shard) => routing.ask(collection, shard, "Stats", (route) => ({ route }), timeoutMs),
+      { concurrency: "unbounded" }
+    )
+
+  return { upsert, remove, search, get, count, flush, stats, coordinator, newest: () => newest }
+})
+
+export type Requests = Effect.Success<typeof makeRequests>
+
+// ---- checks
+
+/** What is wrong with rows; a body that was JSON has been checked field by field before. */
+const rowsProblem = (collection: Collection, rows: RowBatch): ElanusError | undefined => {
+  const { dimension, keyLengthMax, keyType, shards } = collection.spec
+  if (rows.keys.count === 0) return failure("bad-request", "there is nothing to insert")
+  if (rows.keys.type !== keyType) return failure("bad-key", `the primary key is ${keyType}, not ${rows.keys.type}`)
+  if (rows.dimension !== dimension) {
+    return failure("wrong-dimension", `vectors of ${rows.dimension} dimensions; the collection has ${dimension}`)
+  }
+  const bad = firstNotFinite(rows.vectors)
+  if (bad >= 0) {
+    return failure("bad-vector", `the vector of row ${Math.floor(bad / dimension)} holds ${rows.vectors[bad]}`)
+  }
+  const long = longKey(rows.keys, keyLengthMax)
+  if (long !== undefined) return long
+  if (rows.fields !== undefined) {
+    for (let row = 0; row < rows.keys.count; row++) {
+      const { length } = fieldBytesAt(rows.fields, row)
+      if (length > limits.fieldsBytesMax) {
+        return failure(
+          "too-large",
+          `the fields of row ${row} take ${length} bytes; ${limits.fieldsBytesMax} are the most`
+        )
+      }
+    }
+  }
+  const bytes = rowBatchBytes(rows)
+  if (shards === 1 && bytes > limits.recordBytesMax) {
+    return failure("too-large", `${bytes} bytes of rows; ${limits.recordBytesMax} fit into one request`)
+  }
+  return undefined
+}
+
+export const longKey = (keys: KeyColumn, keyLengthMax: number): ElanusError | undefined => {
+  if (keys.type === "Int64") return undefined
+  for (let row = 0; row < keys.count; row++) {
+    const length = keys.offsets[row + 1]! - keys.offsets[row]!
+    if (length > keyLengthMax) return failure("bad-key", `a key of ${length} bytes; ${keyLengthMax} are the most`)
+  }
+  return undefined
+}
+
+/** The position of the first NaN or infinity; -1 if there is none. Subtracting a number from itself is 0 for all others. */
+export const firstNotFinite = (values: Float32Array): number => {
+  let sum = 0
+  for (let i = 0; i < values.length; i++) sum += values[i]! - values[i]!
+  if (sum === 0) return -1
+  return values.findIndex((value) => !Number.isFinite(value))
+}
+
+const searchProblem = (collection: Collection, request: SearchRequest): ElanusError | undefined => {
+  const { dimension } = collection.spec
+  const { ef, limit, offset, queries } = request
+  if (request.dimension !== dimension || queries.length % dimension !== 0) {
+    return failure("wrong-dimension", `a vector of ${request.dimension} dimensions; the collection has ${dimension}`)
+  }
+  const count = queries.length / dimension
+  if (count === 0) return failure("bad-request", "there is no vector to search for")
+  if (count > limits.queriesMax) return failure("too-large", `${count} vectors; ${limits.queriesMax} are the most`)
+  if (limit < 1) return failure("bad-request", "limit must be at least 1")
+  if (limit + offset > limits.topKMax) {
+    return failure("bad-request", `limit and offset are ${limit + offset} together; ${limits.topKMax} are the most`)
+  }
+  if (ef !== 0 && ef < limit + offset) return failure("bad-request", `ef ${ef} is below limit and offset`)
+  const bad = firstNotFinite(queries)
+  if (bad >= 0) return failure("bad-vector", `vector ${Math.floor(bad / dimension)} holds ${queries[bad]}`)
+  return undefined
+}
+
+// ---- shaping
+
+const wantsOf = (collection: Collection, outputFields: ReadonlyArray<string>) => {
+  const { keyField, vectorField } = collection.spec
+  const all = outputFields.includes("*")
+  return {
+    vectors: all || outputFields.includes(vectorField),
+    fields: all || outputFields.some((name) => name !== keyField && name !== vectorField)
+  }
+}
+
+/** Hits behind the first `offset` of each query. */
+const skip = (hits: Hits, offset: number): Hits => {
+  const counts = new Uint32Array(hits.counts.length)
+  const rows: Array<number> = []
+  let at = 0
+  hits.counts.forEach((count, query) => {
+    for (let i = offset; i < count; i++) rows.push(at + i)
+    counts[query] = Math.max(0, count - offset)
+    at += count
+  })
+  return { counts, keys: pickKeys(hits.keys, rows), ranks: Float64Array.from(rows, (row) => hits.ranks[row]!) }
+}
+
+const uniqueKeys = (keys: KeyColumn): KeyColumn => {
+  const first = new Map<Key, number>()
+  for (let i = 0; i < keys.count; i++) {
+    const key = keyAt(keys, i)
+    if (!first.has(key)) first.set(key, i)
+  }
+  return first.size === keys.count ? keys : pickKeys(keys, [...first.values()])
+}
+
+/** Fields and vectors of `found`, by the order of `keys`. A row that vanished between is an empty one; that cannot be at one T. */
+const inOrder = (
+  collection: Collection,
+  keys: KeyColumn,
+  found: FoundRows,
+  wants: { readonly fields: boolean; readonly vectors: boolean }
+) => {
+  const { dimension } = collection.spec
+  const rowOf = new Map<Key, number>()
+  for (let i = 0; i < found.keys.count; i++) rowOf.set(keyAt(found.keys, i), i)
+  const order = keysOf(keys).map((key) => rowOf.get(key) ?? -1)
+  const vectors = new Float32Array(wants.vectors ? order.length * dimension : 0)
+  if (wants.vectors) {
+    order.forEach((row, i) => {
+      if (row >= 0) vectors.set(found.vectors.subarray(row * dimension, (row + 1) * dimension), i * dimension)
+    })
+  }
+  if (!wants.fields) return { fields: undefined, vectors }
+  if (!order.includes(-1)) return { fields: pickFields(found.fields, order), vectors }
+  const packed = packRows(
+    keys.type,
+    [],
+    order.map((row) => (row < 0 ? new Uint8Array(0) : fieldBytesAt(found.fields, row))),
+    []
+  )
+  return { fields: packed.fields, vectors }
+}

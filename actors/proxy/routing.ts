@@ -1,0 +1,114 @@
+/**
+ * From a shard to its owner: finds who owns its channel, asks, and follows the channel when it has moved. What it
+ * carries is idempotent (reads are, and writes have a request id), so an answer that was lost is asked for again.
+ */
+import { Clock, Effect } from "effect"
+import { type ElanusError, type ErrorCode, failure } from "../../protocols/errors.ts"
+import type { Collection } from "../../protocols/metadata.ts"
+import type { PayloadOf, SuccessOf } from "../../protocols/protocol.ts"
+import { type Route, StreamingNodeProtocol } from "../../protocols/streaming-node.ts"
+import { TIMESTAMP_ZERO, type Timestamp } from "../../protocols/timestamp.ts"
+import { Catalog } from "../../runtime/catalog.ts"
+import { remote } from "../../runtime/remote.ts"
+
+type Calls = typeof StreamingNodeProtocol.calls
+
+export interface Routing {
+  /** Asks the owner of a shard, whoever that is at the time, until `timeoutMs` have passed. */
+  readonly ask: <K extends "Write" | "Search" | "Get" | "Count" | "Flush" | "Stats">(
+    collection: Collection,
+    shard: number,
+    name: K,
+    payload: (route: Route, timeoutMs: number) => PayloadOf<Calls[K]>,
+    timeoutMs: number
+  ) => Effect.Effect<SuccessOf<Calls[K]>, ElanusError>
+  /** The newest time known to be closed on every shard of a collection: reads at it wait for nothing. 0 if none is known. */
+  readonly closed: (collection: Collection) => Timestamp
+}
+
+/** A try ends after this, so that a request to a node that hangs is asked of its successor in time. */
+const TRY_MS = 5_000
+const WAIT_FIRST_MS = 2
+const WAIT_MAX_MS = 200
+
+/** Another try may end otherwise: the owner is gone, is not the owner, or has not answered. */
+const AGAIN = new Set<ErrorCode>(["moved", "unavailable", "disconnected", "ambiguous", "stale"])
+
+interface Seen {
+  readonly log: string
+  lsn: number
+  closed: Timestamp
+}
+
+export const makeRouting = Effect.gen(function* () {
+  const catalog = yield* Catalog
+  const owners = yield* remote(StreamingNodeProtocol)
+  /** Per channel, what answers have shown: a log that is behind it has lost something. */
+  const seen = new Map<number, Seen>()
+
+  const learn = (channel: number, log: string, lsn: number, closed: Timestamp) => {
+    const known = seen.get(channel)
+    if (known === undefined || known.log !== log) seen.set(channel, { log, lsn, closed })
+    else {
+      if (lsn > known.lsn) known.lsn = lsn
+      if (closed > known.closed) known.closed = closed
+    }
+  }
+
+  const ask: Routing["ask"] = (collection, shard, name, payload, timeoutMs) => {
+    const channel = collection.channels[shard]!
+    const once = (budgetMs: number): Effect.Effect<SuccessOf<Calls[typeof name]>, ElanusError> => {
+      const owner = catalog.owner(channel)
+      if (owner === undefined) return Effect.fail(failure("moved", `channel ${channel} has no owner yet`))
+      const { epoch, key, node } = owner
+      const known = seen.get(channel)
+      const route: Route = {
+        channel,
+        epoch,
+        knownLsn: known !== undefined && known.log === key.log ? known.lsn : 0,
+        collection: collection.id,
+        shard
+      }
+      return Effect.map(owners.call(node, name, payload(route, budgetMs), budgetMs), (answer) => {
+        if ("lsn" in answer && "timestamp" in answer) learn(channel, key.log, answer.lsn, answer.timestamp)
+        return answer
+      })
+    }
+    const follow = Effect.fnUntraced(function* (first: ElanusError) {
+      const deadline = (yield* Clock.currentTimeMillis) + timeoutMs
+      let error = first
+      let waitMs = WAIT_FIRST_MS
+      while (AGAIN.has(error.code)) {
+        const left = deadline - (yield* Clock.currentTimeMillis)
+        if (left <= 0) break
+        const before = catalog.owner(channel)?.revision
+        yield* catalog.changed.within(Math.min(waitMs, left), () => catalog.owner(channel)?.revision !== before)
+        waitMs = Math.min(waitMs * 2, WAIT_MAX_MS)
+        if (catalog.collection(collection.id)?.state === "dropping") {
+          return yield* failure("collection-not-found", `collection ${collection.spec.name} was dropped`)
+        }
+        const answer = yield* Effect.result(once(Math.max(1, Math.min(left, TRY_MS))))
+        if (answer._tag === "Success") return answer.success
+        error = answer.failure
+      }
+      return yield* error.code === "moved" ? failure("unavailable", error.reason) : error
+    })
+    // The usual way has no clock and no timer of its own.
+    return Effect.catch(once(Math.min(timeoutMs, TRY_MS)), (error) =>
+      AGAIN.has(error.code) ? follow(error) : Effect.fail(error)
+    )
+  }
+
+  const routing: Routing = {
+    ask,
+    closed: ({ channels }) => {
+      let lowest: Timestamp | undefined
+      for (const channel of channels) {
+        const closed = seen.get(channel)?.closed ?? TIMESTAMP_ZERO
+        if (lowest === undefined || closed < lowest) lowest = closed
+      }
+      return lowest ?? TIMESTAMP_ZERO
+    }
+  }
+  return routing
+})

@@ -1,0 +1,39 @@
+/**
+ * One call for all who wait for it. Whoever asks while a call is on its way gets the next one, not that: what it
+ * answers must have been looked up after the question was asked.
+ */
+import { Deferred, Effect } from "effect"
+
+export const sharedCall = <A, E>(call: Effect.Effect<A, E>): Effect.Effect<A, E> => {
+  let running = false
+  let next: Deferred.Deferred<A, E> | undefined
+
+  const run = (mine: Deferred.Deferred<A, E>): Effect.Effect<void> =>
+    call.pipe(
+      Effect.onExit((exit) =>
+        Effect.suspend(() => {
+          Deferred.doneUnsafe(mine, exit)
+          const waiting = next
+          next = undefined
+          if (waiting === undefined) {
+            running = false
+            return Effect.void
+          }
+          return Effect.asVoid(Effect.forkDetach(run(waiting)))
+        })
+      ),
+      Effect.exit,
+      Effect.asVoid
+    )
+
+  return Effect.suspend(() => {
+    if (running) {
+      next ??= Deferred.makeUnsafe<A, E>()
+      return Deferred.await(next)
+    }
+    running = true
+    const mine = Deferred.makeUnsafe<A, E>()
+    // A fiber of its own: whoever asked first may give up while others still wait.
+    return Effect.andThen(Effect.forkDetach(run(mine)), Deferred.await(mine))
+  })
+}
