@@ -192,6 +192,7 @@ export const Checkpoint = Schema.Struct({
   lsn: Count,
   hash: Big,
   epoch: Big,
+  incarnation: Count,
   timestamp: Big,
   floor: Big,
   /** Request ids issued before it are not remembered any more. */
@@ -206,6 +207,7 @@ export const checkpointZero: Checkpoint = {
   lsn: 0,
   hash: 0n,
   epoch: 0n,
+  incarnation: 0,
   timestamp: 0n,
   floor: 0n,
   requestFloor: 0n,

@@ -28,7 +28,7 @@ export class Chain {
     this.lsn = from.lsn
     this.hash = from.hash
     this.epoch = from.epoch
-    this.incarnation = 0
+    this.incarnation = from.incarnation
     this.timestamp = from.timestamp
     this.floor = from.floor
   }

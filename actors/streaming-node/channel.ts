@@ -253,24 +253,14 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
       const place = self.nextCheckpoint()
       const floor = self.requests.floorWanted > self.requests.floor ? self.requests.floorWanted : self.requests.floor
       const raised = self.requests.floorWanted > self.requests.floor
-      if ((place === undefined || place.lsn <= self.checkpoint.lsn + 0) && !raised) continue
+      if ((place === undefined || place.lsn <= self.checkpoint.lsn) && !raised) continue
       const next = { ...(place ?? self.checkpoint), requestFloor: floor, metadata: catalog.head() }
-      const { sequence, lsn, hash, epoch, timestamp, floor: oracleFloor } = next
       const value: ChannelKey = {
         order,
         node: node.id,
         nonce: self.who.nonce,
         epoch: self.who.epoch,
-        checkpoint: {
-          sequence,
-          lsn,
-          hash,
-          epoch,
-          timestamp,
-          floor: oracleFloor,
-          requestFloor: floor,
-          metadata: next.metadata
-        },
+        checkpoint: next,
         log: state.incarnation
       }
       const outcome = yield* leases.put(key, metadata.channel.encode(value), self.keyRevision)
@@ -281,7 +271,7 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
         const held = metadata.channel.decode(found.value.value)
         if (held.nonce !== self.who.nonce) return stale(`node ${held.node} took the channel`)
         self.keyRevision = found.value.revision
-        if (outcome._tag === "Unavailable" || held.checkpoint.lsn !== lsn) continue
+        if (outcome._tag === "Unavailable" || held.checkpoint.lsn !== next.lsn) continue
       }
       self.checkpoint = value.checkpoint
       self.requests.advance(self.chain.timestamp, floor)

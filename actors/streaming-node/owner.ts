@@ -102,8 +102,8 @@ export class Owner {
       shard.apply(entry, record, nowMs)
       if (shard.growing.active.bytes >= this.settings.segmentBytesMax) shard.seal(header.lsn)
     }
-    const { epoch, floor, lsn, timestamp } = header
-    this.places.push({ sequence, lsn, hash: record.hash, epoch, timestamp, floor })
+    const { epoch, floor, incarnation, lsn, timestamp } = header
+    this.places.push({ sequence, lsn, hash: record.hash, epoch, incarnation, timestamp, floor })
     this.requests.advance(header.timestamp, 0n)
   }
 
