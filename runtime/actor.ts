@@ -4,7 +4,8 @@
  *
  * 1. Moves happen one at a time. Handlers do not wait for each other, only for moves.
  * 2. A standing is saved before anybody can see it.
- * 3. A duty's event counts only while its duty is still owed; there is no race between a message and a duty.
+ * 3. A duty's event counts only while this very run of it is still owed: not if the state was left since, and neither
+ *    if it was entered again. There is no race between a message and a duty.
  * 4. A move that the table lacks is a bug and dies; it is never ignored.
  * 5. A duty that ends and is still owed runs again, with back-off until the state changes.
  */
@@ -43,6 +44,11 @@ export interface Actor<M extends AnyStateMachine, Handlers> extends Self<M> {
   readonly ended: Effect.Effect<"final" | "stale">
 }
 
+/** One run of a duty, from when it is owed until it is not: what it is compared by. */
+interface Run {
+  fiber: Fiber.Fiber<unknown, unknown> | undefined
+}
+
 const BACK_OFF_FIRST_MS = 50
 const BACK_OFF_MAX_MS = 10_000
 
@@ -56,31 +62,37 @@ export const activate = Effect.fnUntraced(function* <M extends AnyStateMachine, 
   const scope = yield* Effect.scope
   const moves = Semaphore.makeUnsafe(1)
   const ended = Deferred.makeUnsafe<"final" | "stale">()
-  const running = new Map<DutyName<M>, Fiber.Fiber<unknown, unknown>>()
+  const running = new Map<DutyName<M>, Run>()
   const watchers = new Set<() => void>()
   let standing = (keep === undefined ? undefined : yield* keep.load) ?? lifecycle.initial()
   let owed = lifecycle.duties(standing)
   let stateChanges = 0
-  let duties: Duties<M>
+  let stale = false
+  /** Absent while the behaviour is being made: it may move already, and what is owed then begins afterwards. */
+  let duties: Duties<M> | undefined
 
-  const owes = (duty: DutyName<M>) => owed.has(duty)
-
-  const dutyLoop = Effect.fnUntraced(function* (duty: DutyName<M>): Effect.fn.Return<void> {
+  const dutyLoop = Effect.fnUntraced(function* (
+    duty: DutyName<M>,
+    run: Run,
+    body: Effect.Effect<EventFrom<M>>
+  ): Effect.fn.Return<void> {
+    const isOwed = () => running.get(duty) === run
     let waitMs = BACK_OFF_FIRST_MS
+    let seen = stateChanges
     while (true) {
-      const before = stateChanges
-      const event = yield* duties[duty]
-      yield* moves.withPermits(1)(Effect.suspend(() => (owes(duty) ? move(event, duty) : Effect.void)))
-      if (!owes(duty)) return
-      if (stateChanges !== before) waitMs = BACK_OFF_FIRST_MS
+      const event = yield* body
+      yield* moves.withPermits(1)(Effect.suspend(() => (isOwed() ? move(event, duty) : Effect.void)))
+      if (!isOwed()) return
+      if (stateChanges !== seen) waitMs = BACK_OFF_FIRST_MS
+      seen = stateChanges
       yield* Effect.sleep(waitMs)
-      if (!owes(duty)) return
+      if (!isOwed()) return
       waitMs = Math.min(waitMs * 2, BACK_OFF_MAX_MS)
     }
   })
 
-  const start = (duty: DutyName<M>): Effect.Effect<Fiber.Fiber<unknown>> =>
-    dutyLoop(duty).pipe(
+  const start = (duty: DutyName<M>, run: Run, body: Effect.Effect<EventFrom<M>>): Effect.Effect<Fiber.Fiber<unknown>> =>
+    dutyLoop(duty, run, body).pipe(
       Effect.onExit((exit) =>
         Exit.isFailure(exit) && !Exit.hasInterrupts(exit)
           ? Effect.logFatal(`duty ${duty} of ${machine.id} died`, exit.cause)
@@ -91,19 +103,26 @@ export const activate = Effect.fnUntraced(function* <M extends AnyStateMachine, 
 
   /** Runs what is owed and nothing else. `current` is the duty that is just making the move: it ends by itself. */
   const reconcile = Effect.fnUntraced(function* (current: DutyName<M> | undefined): Effect.fn.Return<void> {
-    for (const [duty, fiber] of running) {
-      if (owes(duty)) continue
+    if (duties === undefined) return
+    for (const [duty, { fiber }] of running) {
+      if (owed.has(duty)) continue
       running.delete(duty)
       // Not awaited: a duty may be in the middle of a call to this very actor.
-      if (duty !== current) yield* Effect.forkIn(Fiber.interrupt(fiber), scope)
+      if (duty !== current && fiber !== undefined) yield* Effect.forkIn(Fiber.interrupt(fiber), scope)
     }
-    for (const duty of owed) if (!running.has(duty)) running.set(duty, yield* start(duty))
+    for (const duty of owed) {
+      if (running.has(duty)) continue
+      const run: Run = { fiber: undefined }
+      running.set(duty, run)
+      run.fiber = yield* start(duty, run, duties[duty])
+    }
   })
 
   const move = Effect.fnUntraced(function* (
     event: EventFrom<M>,
     current: DutyName<M> | undefined
   ): Effect.fn.Return<Standing<M>> {
+    if (stale) return standing
     const next = lifecycle.step(standing, event)
     if (next === undefined) {
       return yield* Effect.die(
@@ -111,14 +130,15 @@ export const activate = Effect.fnUntraced(function* <M extends AnyStateMachine, 
       )
     }
     if (keep !== undefined && (yield* keep.save(next)) === "stale") {
+      stale = true
       owed = new Set()
       yield* reconcile(current)
       yield* Deferred.succeed(ended, "stale")
       return standing
     }
+    if (JSON.stringify(next.value) !== JSON.stringify(standing.value)) stateChanges++
     standing = next
     owed = lifecycle.duties(next)
-    stateChanges++
     yield* reconcile(current)
     for (const wake of watchers) wake()
     if (lifecycle.final(next)) yield* Deferred.succeed(ended, "final")
@@ -132,7 +152,7 @@ export const activate = Effect.fnUntraced(function* <M extends AnyStateMachine, 
       Effect.uninterruptible(
         moves.withPermits(1)(
           Effect.suspend(() =>
-            lifecycle.step(standing, event) === undefined
+            stale || lifecycle.step(standing, event) === undefined
               ? Effect.succeed(false)
               : Effect.as(move(event, undefined), true)
           )
@@ -153,7 +173,8 @@ export const activate = Effect.fnUntraced(function* <M extends AnyStateMachine, 
 
   const made = yield* behaviour(self)
   duties = made.duties
-  yield* moves.withPermits(1)(reconcile(undefined))
+  yield* moves.withPermits(1)(Effect.suspend(() => reconcile(undefined)))
+  if (lifecycle.final(standing)) yield* Deferred.succeed(ended, "final")
   const actor: Actor<M, Handlers> = { ...self, on: made.on, ended: Deferred.await(ended) }
   return actor
 })

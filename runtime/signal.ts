@@ -24,6 +24,8 @@ export const makeSignal = (): Signal => {
           resume(Effect.void)
         }
         waiters.add(wake)
+        // Again: this fiber may have lost its turn since the first look, and a notification with it.
+        wake()
         return Effect.sync(() => waiters.delete(wake))
       })
     })

@@ -1,0 +1,302 @@
+/**
+ * A small world to try actors in: one thread, one queue of events, time that jumps to the next of them, and chance
+ * that comes from a seed alone, so that a run is the same every time. It must never ask the real world for
+ * anything: a promise or a timer that sneaks in never resolves here, and is reported as a deadlock.
+ *
+ * 1. Events run in the order of (virtual time, sequence); what is ready at one time is drawn by the seed.
+ * 2. Everything that happens to a node is an event with its name and its life on it. A crash ends the life: fibers,
+ *    timers and answers of it are dropped, and no finalizer runs.
+ * 3. A fiber can lose its turn before any operation, with the probability `preempt`.
+ */
+import { Cause, Clock, Context, Duration, Effect, Exit, Logger, Random, Scheduler } from "effect"
+import { hashKey } from "../protocols/keys.ts"
+
+/** One stream of chance. Each use has its own, so that a draw more in one does not shift the others. */
+export interface Chance {
+  readonly next: () => number
+  readonly below: (end: number) => number
+  readonly between: (low: number, high: number) => number
+  readonly happens: (probability: number) => boolean
+  readonly pick: <A>(from: ReadonlyArray<A>) => A
+}
+
+/** Mulberry32 (public domain). */
+export const chanceOf = (seed: string): Chance => {
+  let state = hashKey(seed)
+  const next = () => {
+    state = (state + 0x6d2b79f5) | 0
+    let t = Math.imul(state ^ (state >>> 15), 1 | state)
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
+    return ((t ^ (t >>> 14)) >>> 0) / 0x1_0000_0000
+  }
+  const below = (end: number) => Math.floor(next() * end)
+  return {
+    next,
+    below,
+    between: (low, high) => low + next() * (high - low),
+    happens: (probability) => probability > 0 && next() < probability,
+    pick: (from) => from[below(from.length)]!
+  }
+}
+
+interface Event {
+  readonly at: number
+  readonly sequence: number
+  readonly node: SimNode | undefined
+  readonly life: number
+  readonly run: () => void
+}
+
+const before = (a: Event, b: Event) => a.at < b.at || (a.at === b.at && a.sequence < b.sequence)
+
+export interface WorldOptions {
+  readonly preempt?: number
+  /** More events than this are taken for a loop that never ends. */
+  readonly eventsMax?: number
+}
+
+/** Milliseconds since 1970 at which every world begins. */
+const BEGINNING = 1_700_000_000_000
+
+export class World {
+  readonly seed: string
+  readonly preempt: number
+  /** Virtual milliseconds since the beginning. */
+  now = 0
+  events = 0
+  /** Called after every event: to check what must always hold, or to crash somebody just here. */
+  afterEach: () => void = () => {}
+  /** Warnings and worse that nodes logged. */
+  readonly lines: Array<string> = []
+  /** What died, or logged that something did: a run with any has failed. */
+  readonly faults: Array<string> = []
+  private readonly eventsMax: number
+  private readonly order: Chance
+  private readonly heap: Array<Event> = []
+  private ready: Array<Event> = []
+  private sequence = 0
+
+  constructor(seed: string | number, options: WorldOptions = {}) {
+    this.seed = String(seed)
+    this.preempt = options.preempt ?? 0.1
+    this.eventsMax = options.eventsMax ?? 2_000_000
+    this.order = this.chance("order")
+  }
+
+  chance(use: string): Chance {
+    return chanceOf(`${this.seed} ${use}`)
+  }
+
+  node(name: string): SimNode {
+    return new SimNode(this, name)
+  }
+
+  /** Lets `run` happen; to `node`, in its life `life`, if they are given. */
+  after(delayMs: number, run: () => void, node?: SimNode, life = node?.life ?? 0): void {
+    const event = { at: this.now + Math.max(0, delayMs), sequence: this.sequence++, node, life, run }
+    if (event.at <= this.now) this.ready.push(event)
+    else this.push(event)
+  }
+
+  /** Runs `program` on a node of its own, and everything that comes of it, until it ends. Throws what went wrong. */
+  run<A, E>(program: Effect.Effect<A, E>): A {
+    const ended: Array<Exit.Exit<A, E>> = []
+    this.node("main").start(program, (exit) => ended.push(exit))
+    while (ended.length === 0) {
+      if (!this.step()) throw this.failed("deadlock: nothing is left that could happen")
+      if (this.events > this.eventsMax) throw this.failed(`no end after ${this.events} events`)
+      if (this.faults.length > 0) throw this.failed(this.faults.join("\n"))
+    }
+    const [exit] = ended
+    if (Exit.isSuccess(exit!)) return exit.value
+    throw this.failed((exit as Exit.Failure<A, E>).cause)
+  }
+
+  private failed(what: string | Cause.Cause<unknown>): Error {
+    const text = typeof what === "string" ? what : Cause.pretty(what)
+    return new Error(`seed ${this.seed}, at ${this.now.toFixed(3)} ms: ${text}\n${this.lines.slice(-20).join("\n")}`)
+  }
+
+  /** One event; false if there is none. */
+  private step(): boolean {
+    while (true) {
+      while (this.heap.length > 0 && this.heap[0]!.at <= this.now) this.ready.push(this.pop())
+      if (this.ready.length === 0) {
+        if (this.heap.length === 0) return false
+        this.now = this.heap[0]!.at
+        continue
+      }
+      const index = this.order.below(this.ready.length)
+      const event = this.ready[index]!
+      this.ready[index] = this.ready[this.ready.length - 1]!
+      this.ready.pop()
+      const { node } = event
+      if (node !== undefined && node.life !== event.life) continue
+      if (node !== undefined && node.pausedUntil > this.now) {
+        this.push({ ...event, at: node.pausedUntil })
+        continue
+      }
+      this.events++
+      event.run()
+      this.afterEach()
+      return true
+    }
+  }
+
+  private push(event: Event): void {
+    const { heap } = this
+    let at = heap.push(event) - 1
+    while (at > 0) {
+      const parent = (at - 1) >> 1
+      if (!before(event, heap[parent]!)) break
+      heap[at] = heap[parent]!
+      at = parent
+    }
+    heap[at] = event
+  }
+
+  private pop(): Event {
+    const { heap } = this
+    const top = heap[0]!
+    const last = heap.pop()!
+    if (heap.length === 0) return top
+    let at = 0
+    while (true) {
+      let child = 2 * at + 1
+      if (child >= heap.length) break
+      if (child + 1 < heap.length && before(heap[child + 1]!, heap[child]!)) child++
+      if (!before(heap[child]!, last)) break
+      heap[at] = heap[child]!
+      at = child
+    }
+    heap[at] = last
+    return top
+  }
+}
+
+/** The node whose code is running. */
+const Here = Context.Reference<SimNode | undefined>("elanus/sim/Here", { defaultValue: () => undefined })
+
+/** A process of the simulated world: it can stand still for a while, and it can be killed and started again. */
+export class SimNode {
+  readonly world: World
+  readonly name: string
+  life = 0
+  pausedUntil = 0
+  /** How far its clock is from the world's. */
+  skewMs = 0
+  private context: Context.Context<never> = Context.empty()
+
+  constructor(world: World, name: string) {
+    this.world = world
+    this.name = name
+    this.begin()
+  }
+
+  /** Runs `effect` in the present life; `ended` hears of it unless the node crashes before. */
+  start<A, E>(effect: Effect.Effect<A, E>, ended: (exit: Exit.Exit<A, E>) => void = () => {}): void {
+    const { context } = this
+    this.world.after(0, () => Effect.runForkWith(context)(effect).addObserver(ended), this)
+  }
+
+  /** Everything in it is gone, at once, and nothing of it runs any more; what it sent is on its way still. */
+  crash(): void {
+    this.life++
+    this.pausedUntil = 0
+    this.begin()
+  }
+
+  /** It stands still: what reaches it meanwhile it finds afterwards, in any order. */
+  pause(forMs: number): void {
+    this.pausedUntil = Math.max(this.pausedUntil, this.world.now + forMs)
+  }
+
+  private begin(): void {
+    const { life, world } = this
+    const turns = world.chance(`turns of ${this.name} ${life}`)
+    const draws = world.chance(`draws of ${this.name} ${life}`)
+    const wall = () => BEGINNING + Math.floor(world.now) + this.skewMs
+    const nanos = () => BigInt(Math.floor(world.now * 1_000)) * 1_000n
+    const sleep = (duration: Duration.Duration): Effect.Effect<void> => {
+      const ms = Duration.toMillis(duration)
+      if (!Number.isFinite(ms)) return Effect.never
+      return Effect.callback((resume) => world.after(ms, () => resume(Effect.void), this, life))
+    }
+    const clock: Clock.Clock = {
+      currentTimeMillisUnsafe: wall,
+      currentTimeMillis: Effect.sync(wall),
+      currentTimeNanosUnsafe: () => BigInt(wall()) * 1_000_000n,
+      currentTimeNanos: Effect.sync(() => BigInt(wall()) * 1_000_000n),
+      monotonicTimeNanosUnsafe: nanos,
+      monotonicTimeNanos: Effect.sync(nanos),
+      sleep
+    }
+    const scheduler: Scheduler.Scheduler = {
+      executionMode: "async",
+      shouldYield: () => turns.happens(world.preempt),
+      makeDispatcher: () => ({ scheduleTask: (task) => world.after(0, task, this, life), flush: () => {} })
+    }
+    const logger = Logger.make(({ cause, logLevel, message }) => {
+      if (logLevel !== "Warn" && logLevel !== "Error" && logLevel !== "Fatal") return
+      const why = cause.reasons.length === 0 ? "" : ` ${Cause.pretty(cause)}`
+      const line = `${world.now.toFixed(3)} ${this.name} ${logLevel} ${String(message)}${why}`
+      world.lines.push(line)
+      if (logLevel === "Fatal") world.faults.push(line)
+    })
+    this.context = Context.empty().pipe(
+      Context.add(Scheduler.Scheduler, scheduler),
+      Context.add(Clock.Clock, clock),
+      Context.add(Random.Random, {
+        nextDoubleUnsafe: draws.next,
+        nextIntUnsafe: () => Math.floor(draws.between(Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER))
+      }),
+      Context.add(Logger.CurrentLoggers, new Set([logger])),
+      Context.add(Here, this)
+    )
+  }
+}
+
+/** A value that reaches the node that waits for it as an event of its own. The first one given counts. */
+export class Reply<A> {
+  private readonly node: SimNode
+  private readonly life: number
+  private given: { readonly value: A } | undefined
+  private readonly waiting = new Set<() => void>()
+
+  constructor(node: SimNode) {
+    this.node = node
+    this.life = node.life
+  }
+
+  give(value: A, delayMs = 0): void {
+    const arrive = () => {
+      if (this.given !== undefined) return
+      this.given = { value }
+      for (const wake of this.waiting) wake()
+    }
+    this.node.world.after(delayMs, arrive, this.node, this.life)
+  }
+
+  readonly wait: Effect.Effect<A> = Effect.callback((resume) => {
+    const wake = () => resume(Effect.succeed(this.given!.value))
+    if (this.given !== undefined) return wake()
+    this.waiting.add(wake)
+    return Effect.sync(() => this.waiting.delete(wake))
+  })
+}
+
+/** Does something as the node whose code is running. */
+export const here = <A, E>(use: (node: SimNode) => Effect.Effect<A, E>): Effect.Effect<A, E> =>
+  Effect.withFiber((fiber) => use(fiber.getRef(Here)!))
+
+/** Asks the world: `register` gets the node that asks, and answers whenever it likes, or never. */
+export const ask = <A>(register: (node: SimNode, reply: Reply<A>) => void): Effect.Effect<A> =>
+  here((node) => {
+    const reply = new Reply<A>(node)
+    register(node, reply)
+    return reply.wait
+  })
+
+/** Runs `effect` on another node, and waits for its end; for ever, if that node crashes. */
+export const on = <A, E>(node: SimNode, effect: Effect.Effect<A, E>): Effect.Effect<Exit.Exit<A, E>> =>
+  ask((_, reply) => node.start(effect, (exit) => reply.give(exit)))
