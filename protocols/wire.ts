@@ -153,7 +153,8 @@ export class Reader {
   private at = 0
 
   constructor(bytes: Uint8Array) {
-    this.bytes = bytes
+    // Node's Buffer is a Uint8Array whose `slice` does not copy: what is cut from here must be the plain kind.
+    this.bytes = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength)
     this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   }
 
