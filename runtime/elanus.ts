@@ -33,7 +33,7 @@ import { NatsConnection, type NatsOptions } from "../storage/nats-connection.ts"
 import { layer as busNats } from "./bus-nats.ts"
 import { Bus, type Reply } from "./bus.ts"
 import { ofBus } from "./remote.ts"
-import { allRoles, embeddedLayer, type EmbeddedOptions, play } from "./roles.ts"
+import type { EmbeddedOptions } from "./roles.ts"
 
 export { ElanusError } from "../protocols/errors.ts"
 export type { ErrorCode } from "../protocols/errors.ts"
@@ -152,6 +152,8 @@ type Send = (subject: string, data: Uint8Array, headers: Record<string, string>,
 
 /** A database in a directory. One process at a time; everything in it is there again when it is opened next. */
 export const open = async (options: EmbeddedOptions & { readonly database?: string }): Promise<Elanus> => {
+  // Only here: a client of a cluster would load every role and every engine for nothing.
+  const { allRoles, embeddedLayer, play } = await import("./roles.ts")
   const runtime = ManagedRuntime.make(
     Layer.effectDiscard(play(allRoles)).pipe(Layer.provideMerge(embeddedLayer(options)))
   )

@@ -10,14 +10,14 @@ import { queryNode } from "../actors/query-node/query-node.ts"
 import { streamingNode } from "../actors/streaming-node/streaming-node.ts"
 import type { Role } from "../protocols/metadata.ts"
 import { CLIENT_SUBJECTS } from "../protocols/subjects.ts"
-import { Compute } from "../storage/compute.ts"
+import type { Compute } from "../storage/compute.ts"
 import { layerComputeWorker } from "../storage/compute-worker.ts"
 import { layerHnsw } from "../storage/index-hnsw.ts"
-import { VectorIndexes } from "../storage/index.ts"
-import { Leases } from "../storage/leases.ts"
-import { Log } from "../storage/log.ts"
-import { Meta } from "../storage/meta.ts"
-import { Objects } from "../storage/objects.ts"
+import type { VectorIndexes } from "../storage/index.ts"
+import type { Leases } from "../storage/leases.ts"
+import type { Log } from "../storage/log.ts"
+import type { Meta } from "../storage/meta.ts"
+import type { Objects } from "../storage/objects.ts"
 import type { StorageError } from "../storage/outcome.ts"
 import { layer as leasesJetStream } from "../storage/leases-jetstream.ts"
 import { layer as leasesLocal } from "../storage/leases-local.ts"
@@ -28,8 +28,8 @@ import { bootstrap, layer as metaJetStream } from "../storage/meta-jetstream.ts"
 import { layer as metaLocal } from "../storage/meta-local.ts"
 import { NatsConnection, type NatsOptions } from "../storage/nats-connection.ts"
 import { layerObjectsDirectory } from "../storage/objects-directory.ts"
-import { openObjects } from "../storage/objects-open.ts"
-import { Bus, type BusError } from "./bus.ts"
+import type { Bus } from "./bus.ts"
+import { type BusError } from "./bus.ts"
 import { layer as busLocal } from "./bus-local.ts"
 import { layer as busNats } from "./bus-nats.ts"
 import { Catalog } from "./catalog.ts"
@@ -134,8 +134,19 @@ export const natsLayer = (options: NatsNodeOptions) => {
     metaJetStream(bucket),
     leasesJetStream(bucket)
   ).pipe(Layer.provide(Layer.effectDiscard(bootstrap(bucket))), Layer.provideMerge(NatsConnection.layer(options.nats)))
-  return withCommon(Layer.mergeAll(store, openObjects(options.objects)), { ...options, cache: options.cache })
+  return withCommon(Layer.mergeAll(store, objectsAt(options.objects)), { ...options, cache: options.cache })
 }
+
+/** The store's adapter is loaded when it is known: the SDK of S3 takes as long to load as all the rest. */
+const objectsAt = (url: string): Layer.Layer<Objects, StorageError> =>
+  /^dir:./s.test(url)
+    ? layerObjectsDirectory(url.slice("dir:".length))
+    : Layer.unwrap(
+        Effect.map(
+          Effect.promise(() => import("../storage/objects-open.ts")),
+          ({ openObjects }) => openObjects(url)
+        )
+      )
 
 type StorePorts = Bus | Log | Meta | Leases | Objects
 type Trouble = StorageError | BusError
