@@ -110,7 +110,8 @@ export const simLog = (world: World, faults: LogFaults = noFaults(), bytesMax = 
   const arrival = (node: SimNode) => {
     let lane = lanes.get(node)
     if (lane === undefined || lane.life !== node.life) lanes.set(node, (lane = { life: node.life, at: 0 }))
-    lane.at = Math.max(lane.at, world.now + latency())
+    // Never two at one time: what is ready together is drawn in any order.
+    lane.at = Math.max(lane.at + 0.001, world.now + latency())
     return lane.at - world.now
   }
   /** The last sequence that each node knows of: it would not believe a lower one. */

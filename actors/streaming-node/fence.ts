@@ -23,6 +23,12 @@ export type Fenced =
   | { readonly _tag: "Stale"; readonly detail: string }
   | { readonly _tag: "Damaged"; readonly detail: string }
 
+/** What was met on the way to the fence. A read that breaks off does not forget it: what was read is not read again. */
+interface Met {
+  fenced: boolean
+  later: string | undefined
+}
+
 const RETRY_FIRST_MS = 10
 const RETRY_MAX_MS = 1_000
 
@@ -61,9 +67,13 @@ export const fence = Effect.fnUntraced(function* (
   onRecord: (record: LogRecord, sequence: number) => Effect.Effect<void, RecordDamaged>
 ): Effect.fn.Return<Fenced, never, Log> {
   const log = yield* Log
+  const met: Met = {
+    fenced: false,
+    later: chain.epoch > who.epoch ? `the log is in epoch ${chain.epoch}, above ours (${who.epoch})` : undefined
+  }
   let waitMs = RETRY_FIRST_MS
   while (true) {
-    const ended = yield* attempt(log, who, incarnation, chain, onRecord).pipe(
+    const ended = yield* attempt(log, who, incarnation, chain, met, onRecord).pipe(
       Effect.catch((error: StorageError | RecordDamaged) =>
         Effect.succeed(
           error instanceof RecordDamaged
@@ -86,6 +96,7 @@ const attempt = Effect.fnUntraced(function* (
   who: Identity,
   incarnation: number,
   chain: Chain,
+  met: Met,
   onRecord: (record: LogRecord, sequence: number) => Effect.Effect<void, RecordDamaged>
 ): Effect.fn.Return<Fenced | undefined, StorageError | RecordDamaged> {
   const state = yield* log.open(who.channel)
@@ -97,8 +108,9 @@ const attempt = Effect.fnUntraced(function* (
     }
     return undefined
   }
-  const found = yield* readOn(log, who, incarnation, chain, state.last, onRecord)
-  if (found !== undefined) return found
+  if (state.last > chain.sequence) yield* readOn(log, who, incarnation, chain, met, state.last, onRecord)
+  if (met.later !== undefined) return stale(met.later)
+  if (met.fenced) return { _tag: "Fenced" }
 
   const header: RecordHeader = {
     ...who,
@@ -123,40 +135,36 @@ const attempt = Effect.fnUntraced(function* (
   return { _tag: "Fenced" }
 })
 
-/** Reads what is above `chain`, up to `last`; says if the fence is there already, or a later owner. */
+/** Reads what is above `chain`, up to `last`; notes if the fence is there already, or a later owner. */
 const readOn = Effect.fnUntraced(function* (
   log: Log["Service"],
   who: Identity,
   incarnation: number,
   chain: Chain,
+  met: Met,
   last: number,
   onRecord: (record: LogRecord, sequence: number) => Effect.Effect<void, RecordDamaged>
-): Effect.fn.Return<Fenced | undefined, StorageError | RecordDamaged> {
-  if (last === chain.sequence) return undefined
-  let fenced = false
-  let later: string | undefined
+): Effect.fn.Return<void, StorageError | RecordDamaged> {
   const one = Effect.fnUntraced(function* ({ data, sequence }: LogEntry) {
     const link = yield* Effect.try({ try: () => chain.read(sequence, data), catch: asDamaged })
     const { header } = link.record
     if (header.epoch > who.epoch)
-      later ??= `a record of epoch ${header.epoch} at ${sequence}, above ours (${who.epoch})`
+      met.later ??= `a record of epoch ${header.epoch} at ${sequence}, above ours (${who.epoch})`
     if (header.epoch === who.epoch && header.nonce !== who.nonce) {
-      later ??= `another activation writes in epoch ${who.epoch}`
+      met.later ??= `another activation writes in epoch ${who.epoch}`
     }
     if (link._tag === "Void") {
       yield* Effect.logWarning(`channel ${who.channel}: record ${header.lsn} of epoch ${header.epoch} was fenced off`)
     }
     if (link._tag === "Record") {
-      if (header.kind === "fence" && header.nonce === who.nonce && header.incarnation === incarnation) fenced = true
+      if (header.kind === "fence" && header.nonce === who.nonce && header.incarnation === incarnation) met.fenced = true
       yield* onRecord(link.record, sequence)
     }
   })
   yield* Stream.runForEach(log.read(who.channel, chain.sequence + 1, last), one)
-  if (later !== undefined) return stale(later)
   if (chain.sequence !== last) {
     return yield* Effect.fail(new RecordDamaged(`the log ended at ${chain.sequence} of ${last}`))
   }
-  return fenced ? { _tag: "Fenced" } : undefined
 })
 
 const asDamaged = (cause: unknown): RecordDamaged =>
