@@ -36,7 +36,7 @@ export const mergeHits = (type: KeyType, parts: ReadonlyArray<Hits>, queries: nu
     type,
     parts.map(({ keys }) => keys)
   )
-  return { counts, keys: pickKeys(all, picked), ranks: Float64Array.from(ranks) }
+  return { counts, keys: pickKeys(all, picked), ranks: new Float64Array(ranks) }
 }
 
 /** Rows `from` to `to`, without it, as a view. */

@@ -91,7 +91,11 @@ const writeTexts = (writer: Writer, texts: ReadonlyArray<string>): Writer => {
   for (const text of texts) writer.text(text)
   return writer
 }
-const readTexts = (reader: Reader): Array<string> => Array.from({ length: reader.u16() }, () => reader.text())
+const readTexts = (reader: Reader): Array<string> => {
+  const texts: Array<string> = []
+  for (let left = reader.u16(); left > 0; left--) texts.push(reader.text())
+  return texts
+}
 
 export const binary = {
   write: {

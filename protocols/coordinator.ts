@@ -30,8 +30,8 @@ export const ClusterStatus = Schema.Struct({
 export type ClusterStatus = typeof ClusterStatus.Type
 
 export const CoordinatorProtocol = protocol("coordinator", {
-  /** Creates a collection; answers when it is usable. */
-  CreateCollection: call(CollectionSpec, Collection),
+  /** Creates a collection; answers when it is usable. The same request again gets the same answer. */
+  CreateCollection: call(Schema.Struct({ spec: CollectionSpec, request: Schema.String }), Collection),
   DropCollection: call(Schema.Struct({ database: Schema.String, name: Schema.String }), Empty),
   /** All collections of a database, or of all (""), as the truth has it now. */
   ListCollections: call(

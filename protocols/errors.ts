@@ -54,6 +54,8 @@ export const errorKinds = {
   moved: cluster(503),
   /** A query node does not hold what it was asked for. Internal: the owner sends it again. */
   "not-here": cluster(503),
+  /** This coordinator is not active any more; nothing of it was done. Internal: whoever asked asks the next one. */
+  deposed: cluster(503),
   /** An order of a coordinator, an owner or an attempt that is no longer the one. Internal. */
   stale: cluster(409),
   /** Stored data is not what was written. The part concerned stops until somebody has looked. */

@@ -18,8 +18,10 @@ export type KeyColumn =
       readonly bytes: Uint8Array
     }
 
-export const canonical = (value: bigint): Key =>
-  value >= -9007199254740991n && value <= 9007199254740991n ? Number(value) : value
+export const canonical = (value: bigint): Key => {
+  const number = Number(value)
+  return Number.isSafeInteger(number) ? number : value
+}
 
 /** The key at a row. For Int64 without making a bigint where the number is exact. */
 export const keyAt = (column: KeyColumn, row: number): Key => {

@@ -68,6 +68,8 @@ export const Collection = Schema.Struct({
   /** The channel of each shard. */
   channels: Schema.Array(Count),
   created: Big,
+  /** The request that made it: asked again, it is answered and not refused. */
+  request: Schema.String,
   state: CollectionState
 })
 export type Collection = typeof Collection.Type

@@ -40,13 +40,8 @@ export const roleSubject = (cluster: string, address: string, protocolName: stri
 const OK = 0
 const FAILED = 1
 
-/** An answer: one byte that says which, padding to 8, then the value or the error. */
-export const encodeAnswer = (value: Uint8Array): Uint8Array => {
-  const bytes = new Uint8Array(8 + value.length)
-  bytes[0] = OK
-  bytes.set(value, 8)
-  return bytes
-}
+/** An answer: one byte that says which, padding to 8, then the value or the error. OK is the zero that `room` is. */
+export const encodeAnswer = <A>(codec: Codec<A>, value: A): Uint8Array => codec.encode(value, 8)
 
 export const encodeFailure = (error: ElanusError): Uint8Array =>
   new Writer(64 + error.reason.length).u8(FAILED).align().text(error.code).text(error.reason).finish()

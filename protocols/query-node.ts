@@ -88,7 +88,7 @@ const segmentSearch: Codec<SegmentSearch> = {
 }
 
 const hitsCodec: Codec<Hits> = {
-  encode: (hits) => writeHits(new Writer(hits.ranks.byteLength * 3 + 64), hits).finish(),
+  encode: (hits, room) => writeHits(new Writer(hits.ranks.byteLength * 3 + 64, room), hits).finish(),
   decode: (bytes) => readHits(new Reader(bytes))
 }
 
@@ -109,7 +109,7 @@ const segmentGet: Codec<SegmentGet> = {
 }
 
 const foundCodec: Codec<FoundRows> = {
-  encode: (found) => writeFound(new Writer(1024), found).finish(),
+  encode: (found, room) => writeFound(new Writer(1024, room), found).finish(),
   decode: (bytes) => readFound(new Reader(bytes))
 }
 
@@ -119,7 +119,7 @@ const segmentRead: Codec<SegmentRead> = {
 }
 
 const rows: Codec<{ readonly rows: number }> = {
-  encode: ({ rows }) => new Writer(8).count(rows).finish(),
+  encode: ({ rows }, room) => new Writer(8, room).count(rows).finish(),
   decode: (bytes) => ({ rows: new Reader(bytes).count() })
 }
 

@@ -71,7 +71,7 @@ export interface Written {
 }
 
 const written: Codec<Written> = {
-  encode: ({ lsn, timestamp }) => new Writer(16).u64(timestamp).count(lsn).finish(),
+  encode: ({ lsn, timestamp }, room) => new Writer(16, room).u64(timestamp).count(lsn).finish(),
   decode: (bytes) => {
     const reader = new Reader(bytes)
     return { timestamp: reader.u64(), lsn: reader.count() }
@@ -135,8 +135,8 @@ export interface ReadAt {
 export type ShardHits = ReadAt & { readonly hits: Hits }
 
 const shardHits: Codec<ShardHits> = {
-  encode: ({ hits, lsn, timestamp }) =>
-    writeHits(new Writer(hits.ranks.byteLength * 3 + 64).u64(timestamp).count(lsn), hits).finish(),
+  encode: ({ hits, lsn, timestamp }, room) =>
+    writeHits(new Writer(hits.ranks.byteLength * 3 + 64, room).u64(timestamp).count(lsn), hits).finish(),
   decode: (bytes) => {
     const reader = new Reader(bytes)
     return { timestamp: reader.u64(), lsn: reader.count(), hits: readHits(reader) }
@@ -187,7 +187,8 @@ export const readFound = (reader: Reader): FoundRows => {
 export type ShardRows = ReadAt & { readonly found: FoundRows }
 
 const shardRows: Codec<ShardRows> = {
-  encode: ({ found, lsn, timestamp }) => writeFound(new Writer(1024).u64(timestamp).count(lsn), found).finish(),
+  encode: ({ found, lsn, timestamp }, room) =>
+    writeFound(new Writer(1024, room).u64(timestamp).count(lsn), found).finish(),
   decode: (bytes) => {
     const reader = new Reader(bytes)
     return { timestamp: reader.u64(), lsn: reader.count(), found: readFound(reader) }
@@ -211,7 +212,7 @@ const shardCount: Codec<ShardCount> = {
 }
 
 const counted: Codec<ReadAt & { readonly rows: number }> = {
-  encode: ({ lsn, rows, timestamp }) => new Writer(24).u64(timestamp).count(lsn).count(rows).finish(),
+  encode: ({ lsn, rows, timestamp }, room) => new Writer(24, room).u64(timestamp).count(lsn).count(rows).finish(),
   decode: (bytes) => {
     const reader = new Reader(bytes)
     return { timestamp: reader.u64(), lsn: reader.count(), rows: reader.count() }

@@ -2,7 +2,7 @@
  * The library: `open` for a database in a directory of this process, `connect` for a cluster on NATS. Both give the
  * same interface; what it sends is what any NATS client could send, in the binary form where that is faster.
  */
-import { Effect, type Exit, Layer, ManagedRuntime } from "effect"
+import { Effect, type Exit, Fiber, Layer, ManagedRuntime } from "effect"
 import { readKey, readRowObjects } from "../actors/proxy/json.ts"
 import {
   BINARY,
@@ -146,7 +146,13 @@ export interface Elanus {
   readonly close: () => Promise<void>
 }
 
-type Send = (subject: string, data: Uint8Array, headers: Record<string, string>, timeoutMs: number) => Promise<Reply>
+/** Its answer is there at once if nothing had to be waited for, as embedded. */
+type Send = (
+  subject: string,
+  data: Uint8Array,
+  headers: Record<string, string>,
+  timeoutMs: number
+) => Reply | Promise<Reply>
 
 // ---- opening
 
@@ -184,10 +190,12 @@ const overBus = async <R, E>(
     throw startFailure(exit.cause)
   }
   const bus = await runtime.runPromise(Bus as never as Effect.Effect<Bus["Service"]>)
-  const send: Send = (subject, data, headers, timeoutMs) =>
-    Effect.runPromise(
-      Effect.mapError(bus.request(subject, data, { timeoutMs, headers }), (error) => ofBus(error, subject))
-    )
+  const send: Send = (subject, data, headers, timeoutMs) => {
+    const fiber = Effect.runFork(bus.request(subject, data, { timeoutMs, headers }))
+    const exit = fiber.pollUnsafe()
+    if (exit?._tag === "Success") return exit.value
+    return Effect.runPromise(Effect.mapError(Fiber.join(fiber), (error) => ofBus(error, subject)))
+  }
   return client(send, bus.payloadMax, database, () => runtime.dispose())
 }
 
@@ -207,6 +215,7 @@ const startFailure = (cause: unknown): ElanusError => {
 
 // ---- the client
 
+const BREATH_MS = 8
 const RETRY_FIRST_MS = 20
 const RETRY_MAX_MS = 500
 /** Requests of one large insert that are on their way at once. */
@@ -214,7 +223,27 @@ const INSERTS_AT_ONCE = 16
 
 const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms))
 
+/**
+ * Answers of this very process need no turn of the event loop. Who asks one after the other would then stop all else
+ * in the process, the duties of its own roles too, so now and then an answer waits for a turn.
+ */
+const makeBreathing = () => {
+  let last = 0
+  return (): Promise<void> | undefined => {
+    const now = performance.now()
+    if (now - last < BREATH_MS) return undefined
+    last = Infinity // one at a time is enough for all
+    return new Promise((resolve) =>
+      setImmediate(() => {
+        last = performance.now()
+        resolve()
+      })
+    )
+  }
+}
+
 const client = (send: Send, payloadMax: number, database: string, dispose: () => Promise<void>): Elanus => {
+  const breathe = makeBreathing()
   let token: Timestamp = 0n
   const saw = (timestamp: Timestamp): Timestamp => {
     token = later(token, timestamp)
@@ -234,7 +263,7 @@ const client = (send: Send, payloadMax: number, database: string, dispose: () =>
     while (true) {
       let error: ElanusError
       try {
-        const reply = await send(
+        const sent = send(
           subject,
           data,
           timeoutMs === limits.requestTimeoutMs
@@ -242,6 +271,8 @@ const client = (send: Send, payloadMax: number, database: string, dispose: () =>
             : { ...headers, [headerNames.timeout]: String(Math.ceil(left)) },
           left
         )
+        if (!(sent instanceof Promise)) await breathe()
+        const reply = sent instanceof Promise ? await sent : sent
         const failed = errorOf(reply)
         if (failed === undefined) return reply
         error = failed
@@ -259,8 +290,15 @@ const client = (send: Send, payloadMax: number, database: string, dispose: () =>
     }
   }
 
+  const newRequestId = () => {
+    const random = crypto.getRandomValues(new BigUint64Array(1))
+    return formatRequestId({ issued: token, unique: random[0]! })
+  }
+
   const askJson = async (subject: string, body: object, options: RequestOptions = {}) => {
-    const reply = await ask(subject, utf8.encode(JSON.stringify(body)), {}, options.timeoutMs)
+    // An id in every request: those that make something are then made once, however often they are sent.
+    const headers = { [headerNames.request]: newRequestId() }
+    const reply = await ask(subject, utf8.encode(JSON.stringify(body)), headers, options.timeoutMs)
     const answer = JSON.parse(utf8.decode(reply.data)) as { readonly data: unknown; readonly timestamp: string }
     saw(parseTimestamp(answer.timestamp) ?? 0n)
     return answer.data
@@ -286,13 +324,8 @@ const client = (send: Send, payloadMax: number, database: string, dispose: () =>
     const level = ({ at, consistency = "Session" }: ReadOptions): ReadLevel => ({ at, consistency, token })
     const asBinary = { [headerNames.format]: BINARY }
 
-    const requestId = () => {
-      const random = crypto.getRandomValues(new BigUint64Array(1))
-      return formatRequestId({ issued: token, unique: random[0]! })
-    }
-
     const writeOne = async (verb: string, data: Uint8Array, options: RequestOptions): Promise<Written> => {
-      const headers = { ...asBinary, [headerNames.request]: requestId() }
+      const headers = { ...asBinary, [headerNames.request]: newRequestId() }
       const { count, timestamp } = binary.written.decode((await ask(verb, data, headers, options.timeoutMs)).data)
       saw(timestamp)
       return { count, timestamp }
@@ -325,11 +358,9 @@ const client = (send: Send, payloadMax: number, database: string, dispose: () =>
       const { dimension, queries, single } = toQueries(given)
       const { ef = 0, limit = 10, offset = 0, outputFields = [] } = options
       const request = { dimension, queries, limit, offset, ef, outputFields, level: level(options) }
-      for (const [what, value] of Object.entries({ limit, offset, ef })) {
-        if (!Number.isInteger(value) || value < 0 || value > 0xffff_ffff) {
-          throw failure("bad-request", `${what} must be an integer, not ${value}`)
-        }
-      }
+      mustBeU32("limit", limit)
+      mustBeU32("offset", offset)
+      mustBeU32("ef", ef)
       const reply = await ask(subjects.search, binary.search.encode(request), asBinary, options.timeoutMs)
       const found = binary.hits.decode(reply.data)
       saw(found.timestamp)
@@ -338,7 +369,9 @@ const client = (send: Send, payloadMax: number, database: string, dispose: () =>
       for (const count of found.counts) {
         const list: Array<Hit> = new Array(count)
         for (let i = 0; i < count; i++, at++) {
-          list[i] = { ...rowAt(found, at, dimension, outputFields), distance: found.distances[at]! }
+          const { fields, id, vector } = rowAt(found, at, dimension, outputFields)
+          const distance = found.distances[at]!
+          list[i] = vector === undefined ? { id, fields, distance } : { id, fields, vector, distance }
         }
         lists.push(list)
       }
@@ -424,6 +457,11 @@ const errorOf = ({ data, headers }: Reply): ElanusError | undefined => {
     // Not ours: what the header says has to do.
   }
   return failure("internal", headers[headerNames.error] ?? "an error without a reason")
+}
+
+const mustBeU32 = (what: string, value: number): void => {
+  if (Number.isInteger(value) && value >= 0 && value <= 0xffff_ffff) return
+  throw failure("bad-request", `${what} must be an integer, not ${value}`)
 }
 
 // ---- rows, keys and vectors

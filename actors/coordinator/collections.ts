@@ -32,18 +32,28 @@ export const collectionCalls = (
   truth: Truth,
   oracle: Oracle
 ): Pick<Calls, "CreateCollection" | "DropCollection" | "ListCollections"> => ({
-  CreateCollection: Effect.fnUntraced(function* (spec) {
+  CreateCollection: Effect.fnUntraced(function* ({ request, spec }) {
     const { first: created } = yield* oracle.grant("writer", 1)
-    const id = truth.newId()
-    yield* truth.commit((draft) => {
-      if (named(draft, spec.database, spec.name) !== undefined) {
+    const id = yield* truth.commit((draft) => {
+      const known = named(draft, spec.database, spec.name)
+      if (known !== undefined) {
+        if (known.request === request) return known.id
         throw failure("collection-exists", `collection ${spec.database}/${spec.name} exists`)
       }
       const all = [...draft.all("collection")]
       if (all.length >= limits.collectionsMax) throw failure("overloaded", `${all.length} collections are the most`)
       const used = all.flatMap(({ channels }) => channels)
       const channels = pickChannels(used, limits.channels, spec.shards)
-      draft.put("collection", metaKey.collection(id), { id, spec, channels, created, state: "creating" })
+      const made = truth.newId()
+      draft.put("collection", metaKey.collection(made), {
+        id: made,
+        spec,
+        channels,
+        created,
+        request,
+        state: "creating"
+      })
+      return made
     })
     const key = metaKey.collection(id)
     const ready = yield* truth.changed.within(

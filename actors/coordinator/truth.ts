@@ -80,7 +80,7 @@ export interface Truth extends View {
   readonly deposed: Effect.Effect<void>
 }
 
-const DEPOSED = failure("stale", "another coordinator has taken over")
+const DEPOSED = failure("deposed", "another coordinator has taken over")
 const DECIDE_AGAIN_MS = 50
 /** A change touches a few keys; so many leave room for the last one. */
 const GROUP_KEYS = limits.commitKeysMax / 2

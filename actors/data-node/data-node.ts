@@ -2,27 +2,25 @@
  * A data node: takes jobs from the coordinator, does the heavy part off the event loop, and commits at the
  * coordinator. What it is at is in memory only: a job that a node forgot is given to another, as a new attempt.
  */
-import { Effect, FiberMap, Schedule } from "effect"
-import { CoordinatorProtocol } from "../../protocols/coordinator.ts"
+import { Effect, FiberMap } from "effect"
 import { type BuildIndex, DataNodeProtocol } from "../../protocols/data-node.ts"
 import { failure } from "../../protocols/errors.ts"
 import { limits } from "../../protocols/limits.ts"
 import { objectKey } from "../../protocols/metadata.ts"
 import { Node } from "../../runtime/node.ts"
-import { remote, serve } from "../../runtime/remote.ts"
+import { serve } from "../../runtime/remote.ts"
 import { Compute } from "../../storage/compute.ts"
 import { Objects } from "../../storage/objects.ts"
-import { COORDINATOR } from "../addresses.ts"
+import { makeCoordinator } from "../coordinator-client.ts"
 
 /** Results that were reported are forgotten after so many more. */
 const REMEMBERED = 256
-const COMMIT_AGAIN = Schedule.spaced("200 millis").pipe(Schedule.upTo({ times: 25 }))
 
 export const dataNode = Effect.gen(function* () {
   const node = yield* Node
   const objects = yield* Objects
   const compute = yield* Compute
-  const coordinator = yield* remote(CoordinatorProtocol)
+  const coordinator = yield* makeCoordinator
   const working = yield* FiberMap.make<string>()
   const failed = new Map<string, string>()
 
@@ -39,10 +37,7 @@ export const dataNode = Effect.gen(function* () {
     const put = yield* objects.put(key, built.parts)
     if (put._tag !== "Done") return yield* failure("unavailable", `object ${key}: ${put.detail}`)
     const index = { key, bytes: built.bytes, crc32: built.crc32 }
-    // Again is harmless: the coordinator knows an attempt that it has committed.
-    yield* coordinator
-      .call(COORDINATOR, "CommitIndex", { attempt, index }, limits.requestTimeoutMs)
-      .pipe(Effect.retry({ schedule: COMMIT_AGAIN, while: (error) => error.retry && error.code !== "stale" }))
+    yield* coordinator.call("CommitIndex", { attempt, index }, limits.requestTimeoutMs)
   })
 
   const remember = (attempt: string, reason: string) => {

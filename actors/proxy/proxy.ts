@@ -3,17 +3,17 @@
  * out, and writes the answer in the form in which it was asked. It keeps nothing, so there may be any number of them.
  */
 import { Effect } from "effect"
-import { BINARY, binary, headers, parseRequestId } from "../../protocols/client.ts"
+import { BINARY, binary, formatRequestId, headers, parseRequestId } from "../../protocols/client.ts"
 import { ElanusError, errorBody, failure } from "../../protocols/errors.ts"
 import { keysOf } from "../../protocols/keys.ts"
 import { limits } from "../../protocols/limits.ts"
 import type { Collection } from "../../protocols/metadata.ts"
 import type { RequestId } from "../../protocols/record.ts"
-import { CLIENT_SUBJECTS, type CollectionVerb, parseSubject } from "../../protocols/subjects.ts"
+import { CLIENT_SUBJECTS, type CollectionVerb, parseSubject, type Target } from "../../protocols/subjects.ts"
 import { utf8 } from "../../protocols/wire.ts"
 import { Bus, type Message, type Reply } from "../../runtime/bus.ts"
 import { Catalog } from "../../runtime/catalog.ts"
-import { COORDINATOR } from "../addresses.ts"
+import { nonce } from "../nonce.ts"
 import {
   describe,
   keyText,
@@ -34,6 +34,8 @@ const QUEUE = "elanus-proxy"
 const BINARY_HEADERS = { [headers.format]: BINARY }
 /** How long a name that is not known here may take to become known, once the coordinator says that it exists. */
 const LEARN_MS = 2_000
+
+const TARGETS_MAX = 4_096
 
 /** One request, as its headers have it. */
 interface Asked {
@@ -56,8 +58,6 @@ export const proxy = Effect.gen(function* () {
   const { coordinator } = requests
   const counts: ProxyCounts = { requests: 0, errors: 0, lastError: "" }
 
-  const coordinate = { timeoutMs: limits.requestTimeoutMs }
-
   /** A collection by name: as this proxy knows it, or else as the coordinator does. */
   const collectionNamed = Effect.fnUntraced(function* (
     database: string,
@@ -65,7 +65,7 @@ export const proxy = Effect.gen(function* () {
   ): Effect.fn.Return<Collection, ElanusError> {
     const known = catalog.collectionNamed(database, name)
     if (known !== undefined) return known
-    const { collections } = yield* coordinator.call(COORDINATOR, "ListCollections", { database }, coordinate.timeoutMs)
+    const { collections } = yield* coordinator.call("ListCollections", { database }, limits.requestTimeoutMs)
     const found = collections.find(({ spec }) => spec.name === name)
     if (found === undefined) {
       return yield* failure("collection-not-found", `there is no collection ${name} in database ${database}`)
@@ -74,9 +74,10 @@ export const proxy = Effect.gen(function* () {
     return found
   })
 
-  const create = Effect.fnUntraced(function* (database: string, name: string, { data, timeoutMs }: Asked) {
+  const create = Effect.fnUntraced(function* (database: string, name: string, { data, request: id, timeoutMs }: Asked) {
     const spec = yield* attempt(() => readCreate(database, name, parseBody(data)))
-    const made = yield* coordinator.call(COORDINATOR, "CreateCollection", spec, timeoutMs)
+    const request = id === undefined ? String(yield* nonce) : formatRequestId(id)
+    const made = yield* coordinator.call("CreateCollection", { spec, request }, timeoutMs)
     // So that the next request through this proxy finds it.
     yield* catalog.changed.within(LEARN_MS, () => catalog.collection(made.id)?.state === "ready")
     return reply(writeAnswer(describe(made), made.created))
@@ -84,9 +85,12 @@ export const proxy = Effect.gen(function* () {
 
   const drop = Effect.fnUntraced(function* (database: string, name: string, { timeoutMs }: Asked) {
     const known = catalog.collectionNamed(database, name)
-    yield* coordinator.call(COORDINATOR, "DropCollection", { database, name }, timeoutMs)
-    if (known !== undefined) {
-      yield* catalog.changed.within(LEARN_MS, () => catalog.collection(known.id)?.state !== "ready")
+    const gone = () => known !== undefined && catalog.collection(known.id)?.state !== "ready"
+    const dropped = yield* Effect.result(coordinator.call("DropCollection", { database, name }, timeoutMs))
+    if (known !== undefined) yield* catalog.changed.within(LEARN_MS, gone)
+    // Asked again after a lost answer, a coordinator says that there is no such collection: it went by our own doing.
+    if (dropped._tag === "Failure" && !(dropped.failure.code === "collection-not-found" && gone())) {
+      return yield* dropped.failure
     }
     return reply(writeAnswer({}, requests.newest()))
   })
@@ -120,14 +124,18 @@ export const proxy = Effect.gen(function* () {
     return reply(writeAnswer({ deleteCount: answer.count }, answer.timestamp))
   })
 
-  const search = Effect.fnUntraced(function* (collection: Collection, asked: Asked) {
-    const request = yield* attempt(() =>
+  // Not a generator, as the others: this one runs ten thousand times a second.
+  const search = (collection: Collection, asked: Asked): Effect.Effect<Reply, ElanusError> => {
+    const request = tryTo(() =>
       asked.binary ? binary.search.decode(asked.data) : readSearch(collection.spec, parseBody(asked.data))
     )
-    const answer = yield* requests.search(collection, request, asked.timeoutMs)
-    if (asked.binary) return binaryReply(binary.hits.encode(answer))
-    return reply(writeSearch(collection.spec, answer, request.outputFields))
-  })
+    if (request instanceof ElanusError) return Effect.fail(request)
+    return Effect.map(requests.search(collection, request, asked.timeoutMs), (answer) =>
+      asked.binary
+        ? binaryReply(binary.hits.encode(answer))
+        : reply(writeSearch(collection.spec, answer, request.outputFields))
+    )
+  }
 
   const get = Effect.fnUntraced(function* (collection: Collection, asked: Asked) {
     const request = yield* attempt(() =>
@@ -176,35 +184,45 @@ export const proxy = Effect.gen(function* () {
     )
   })
 
-  const onCollection = Effect.fnUntraced(function* (
+  const onKnown = (
+    collection: Collection,
+    verb: Exclude<CollectionVerb, "create" | "drop">,
+    asked: Asked
+  ): Effect.Effect<Reply, ElanusError> => {
+    switch (verb) {
+      case "describe":
+        return Effect.sync(() => reply(writeAnswer(describe(collection), collection.created)))
+      case "insert":
+      case "upsert":
+        return write(collection, verb, asked)
+      case "delete":
+        return remove(collection, asked)
+      case "search":
+        return search(collection, asked)
+      case "get":
+        return get(collection, asked)
+      case "query":
+        return query(collection, asked)
+      case "flush":
+        return flush(collection, asked)
+      case "stats":
+        return stats(collection, asked)
+    }
+  }
+
+  const onCollection = (
     database: string,
     name: string,
     verb: CollectionVerb,
     asked: Asked
-  ): Effect.fn.Return<Reply, ElanusError> {
-    if (verb === "create") return yield* create(database, name, asked)
-    if (verb === "drop") return yield* drop(database, name, asked)
-    const collection = catalog.collectionNamed(database, name) ?? (yield* collectionNamed(database, name))
-    switch (verb) {
-      case "describe":
-        return reply(writeAnswer(describe(collection), collection.created))
-      case "insert":
-      case "upsert":
-        return yield* write(collection, verb, asked)
-      case "delete":
-        return yield* remove(collection, asked)
-      case "search":
-        return yield* search(collection, asked)
-      case "get":
-        return yield* get(collection, asked)
-      case "query":
-        return yield* query(collection, asked)
-      case "flush":
-        return yield* flush(collection, asked)
-      case "stats":
-        return yield* stats(collection, asked)
-    }
-  })
+  ): Effect.Effect<Reply, ElanusError> => {
+    if (verb === "create") return create(database, name, asked)
+    if (verb === "drop") return drop(database, name, asked)
+    const known = catalog.collectionNamed(database, name)
+    return known === undefined
+      ? Effect.flatMap(collectionNamed(database, name), (collection) => onKnown(collection, verb, asked))
+      : onKnown(known, verb, asked)
+  }
 
   const onDatabase = Effect.fnUntraced(function* (
     database: string,
@@ -212,15 +230,27 @@ export const proxy = Effect.gen(function* () {
     { timeoutMs }: Asked
   ): Effect.fn.Return<Reply, ElanusError> {
     if (verb === "status") {
-      const status = yield* coordinator.call(COORDINATOR, "Status", {}, timeoutMs)
+      const status = yield* coordinator.call("Status", {}, timeoutMs)
       return reply(writeAnswer(status, requests.newest()))
     }
-    const { collections } = yield* coordinator.call(COORDINATOR, "ListCollections", { database }, timeoutMs)
+    const { collections } = yield* coordinator.call("ListCollections", { database }, timeoutMs)
     return reply(writeAnswer(collections.map(({ spec }) => spec.name).toSorted(), requests.newest()))
   })
 
+  /** What subjects say, remembered: clients ask the same few again and again. */
+  const targets = new Map<string, Target>()
+  const targetOf = (subject: string): Target | ElanusError => {
+    const known = targets.get(subject)
+    if (known !== undefined) return known
+    const target = parseSubject(subject)
+    if (target instanceof ElanusError) return target
+    if (targets.size >= TARGETS_MAX) targets.clear()
+    targets.set(subject, target)
+    return target
+  }
+
   const handle = (message: Message): Effect.Effect<Reply, ElanusError> => {
-    const target = parseSubject(message.subject)
+    const target = targetOf(message.subject)
     if (target instanceof ElanusError) return Effect.fail(target)
     const asked = readHeaders(message)
     if (asked instanceof ElanusError) return Effect.fail(asked)
@@ -256,13 +286,17 @@ const errorReply = (error: ElanusError): Reply => ({
 })
 
 /** Runs what throws an ElanusError for a caller's mistake, and anything else for bytes that are no request. */
+const tryTo = <A>(read: () => A): A | ElanusError => {
+  try {
+    return read()
+  } catch (cause) {
+    return cause instanceof ElanusError ? cause : failure("bad-request", String(cause))
+  }
+}
 const attempt = <A>(read: () => A): Effect.Effect<A, ElanusError> =>
   Effect.suspend(() => {
-    try {
-      return Effect.succeed(read())
-    } catch (cause) {
-      return Effect.fail(cause instanceof ElanusError ? cause : failure("bad-request", String(cause)))
-    }
+    const found = tryTo(read)
+    return found instanceof ElanusError ? Effect.fail(found) : Effect.succeed(found)
   })
 
 const readHeaders = ({ data, headers: given }: Message): Asked | ElanusError => {

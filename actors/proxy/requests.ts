@@ -3,7 +3,6 @@
  * answers put together. A shard that does not answer is an error, never fewer rows.
  */
 import { Clock, Effect } from "effect"
-import { CoordinatorProtocol } from "../../protocols/coordinator.ts"
 import type {
   GetAnswer,
   GetRequest,
@@ -20,9 +19,8 @@ import type { RequestId } from "../../protocols/record.ts"
 import { fieldBytesAt, pickFields, pickRows, type RowBatch, rowBatchBytes } from "../../protocols/rows.ts"
 import type { FoundRows, Hits, ReadTime } from "../../protocols/streaming-node.ts"
 import { fromMillis, later, type Timestamp } from "../../protocols/timestamp.ts"
-import { remote } from "../../runtime/remote.ts"
 import { distanceOf } from "../../storage/distance.ts"
-import { COORDINATOR } from "../addresses.ts"
+import { makeCoordinator } from "../coordinator-client.ts"
 import { mergeFound, mergeHits, packRows } from "../merge.ts"
 import { nonce } from "../nonce.ts"
 import { sharedCall } from "../shared-call.ts"
@@ -38,19 +36,16 @@ export const defaultEf = (ef: number, limit: number): number => (ef === 0 ? Math
 
 export const makeRequests = Effect.gen(function* () {
   const routing = yield* makeRouting
-  const coordinator = yield* remote(CoordinatorProtocol)
+  const coordinator = yield* makeCoordinator
   const clock = yield* Clock.Clock
   /** The newest timestamp that this proxy has seen: it dates the requests that bring no id. */
   let newest: Timestamp = 0n
 
   const oracle = sharedCall(
-    coordinator
-      .call(COORDINATOR, "Grant", { kind: "reader", count: 1 }, limits.requestTimeoutMs)
-      .pipe(Effect.map(({ first }) => first))
+    Effect.map(coordinator.call("Grant", { kind: "reader", count: 1 }, limits.requestTimeoutMs), ({ first }) => first)
   )
   const patientOracle = (timeoutMs: number) =>
     oracle.pipe(
-      Effect.retry({ while: (error) => error.retry }),
       Effect.timeoutOrElse({
         duration: timeoutMs,
         orElse: () => Effect.fail(failure("unavailable", "no coordinator gives out timestamps"))
@@ -196,18 +191,16 @@ export const makeRequests = Effect.gen(function* () {
       )
     })
 
-  const search = Effect.fnUntraced(function* (
+  const search = (
     collection: Collection,
     request: SearchRequest,
     timeoutMs: number
-  ): Effect.fn.Return<SearchAnswer, ElanusError> {
-    const { ef, level, limit, offset, outputFields, queries } = request
+  ): Effect.Effect<SearchAnswer, ElanusError> => {
+    const { ef, level, limit, offset, queries } = request
     const problem = searchProblem(collection, request)
-    if (problem !== undefined) return yield* problem
-    const { keyType, metric } = collection.spec
+    if (problem !== undefined) return Effect.fail(problem)
     const wanted = limit + offset
-    const count = queries.length / collection.spec.dimension
-    const { parts, timestamp } = yield* readShards(collection, level, timeoutMs, (shard, time) =>
+    const found = readShards(collection, level, timeoutMs, (shard, time) =>
       routing.ask(
         collection,
         shard,
@@ -223,25 +216,25 @@ export const makeRequests = Effect.gen(function* () {
         timeoutMs
       )
     )
-    const merged = mergeHits(
-      keyType,
-      parts.map(({ hits }) => hits),
-      count,
-      wanted
-    )
-    const hits = offset === 0 ? merged : skip(merged, offset)
-    const distances = new Float64Array(hits.ranks.length)
-    for (let i = 0; i < distances.length; i++) distances[i] = distanceOf(metric, hits.ranks[i]!)
-    const answer = { timestamp, counts: hits.counts, keys: hits.keys, distances }
-    const wants = wantsOf(collection, outputFields)
-    if ((!wants.fields && !wants.vectors) || hits.keys.count === 0) {
-      return { ...answer, fields: undefined, vectors: new Float32Array(0) }
-    }
-    const at: ReadLevel = { ...level, at: timestamp }
-    const unique = uniqueKeys(hits.keys)
-    const found = yield* getRows(collection, unique, at, wants.vectors, timeoutMs)
-    return { ...answer, ...inOrder(collection, hits.keys, found.rows, wants) }
-  })
+    return Effect.flatMap(found, ({ parts, timestamp }) => {
+      const hits = reduced(collection, request, parts)
+      const distances = new Float64Array(hits.ranks.length)
+      for (let i = 0; i < distances.length; i++) distances[i] = distanceOf(collection.spec.metric, hits.ranks[i]!)
+      const { counts, keys } = hits
+      const wants = wantsOf(collection, request.outputFields)
+      if ((!wants.fields && !wants.vectors) || keys.count === 0) {
+        return Effect.succeed({ timestamp, counts, keys, distances, fields: undefined, vectors: NO_VECTORS })
+      }
+      const at: ReadLevel = { ...level, at: timestamp }
+      return Effect.map(getRows(collection, uniqueKeys(keys), at, wants.vectors, timeoutMs), ({ rows }) => ({
+        timestamp,
+        counts,
+        keys,
+        distances,
+        ...inOrder(collection, keys, rows, wants)
+      }))
+    })
+  }
 
   /** The rows of keys, in no order. */
   const getRows = Effect.fnUntraced(function* (
@@ -391,6 +384,24 @@ const searchProblem = (collection: Collection, request: SearchRequest): ElanusEr
 }
 
 // ---- shaping
+
+const NO_VECTORS = new Float32Array(0)
+
+/** The hits of all shards as one list for each query, behind the first `offset`. */
+const reduced = (
+  { spec: { dimension, keyType } }: Collection,
+  { limit, offset, queries }: SearchRequest,
+  parts: ReadonlyArray<{ readonly hits: Hits }>
+): Hits => {
+  if (parts.length === 1 && offset === 0) return parts[0]!.hits
+  const merged = mergeHits(
+    keyType,
+    parts.map(({ hits }) => hits),
+    queries.length / dimension,
+    limit + offset
+  )
+  return offset === 0 ? merged : skip(merged, offset)
+}
 
 const wantsOf = (collection: Collection, outputFields: ReadonlyArray<string>) => {
   const { keyField, vectorField } = collection.spec

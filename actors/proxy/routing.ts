@@ -55,6 +55,33 @@ export const makeRouting = Effect.gen(function* () {
     }
   }
 
+  /** Asks again and again what ended in `first`, as long as another try may end otherwise. */
+  const follow = Effect.fnUntraced(function* <A>(
+    collection: Collection,
+    channel: number,
+    first: ElanusError,
+    timeoutMs: number,
+    once: (budgetMs: number) => Effect.Effect<A, ElanusError>
+  ) {
+    const deadline = (yield* Clock.currentTimeMillis) + timeoutMs
+    let error = first
+    let waitMs = WAIT_FIRST_MS
+    while (AGAIN.has(error.code)) {
+      const left = deadline - (yield* Clock.currentTimeMillis)
+      if (left <= 0) break
+      const before = catalog.owner(channel)?.revision
+      yield* catalog.changed.within(Math.min(waitMs, left), () => catalog.owner(channel)?.revision !== before)
+      waitMs = Math.min(waitMs * 2, WAIT_MAX_MS)
+      if (catalog.collection(collection.id)?.state === "dropping") {
+        return yield* failure("collection-not-found", `collection ${collection.spec.name} was dropped`)
+      }
+      const answer = yield* Effect.result(once(Math.max(1, Math.min(left, TRY_MS))))
+      if (answer._tag === "Success") return answer.success
+      error = answer.failure
+    }
+    return yield* error.code === "moved" ? failure("unavailable", error.reason) : error
+  })
+
   const ask: Routing["ask"] = (collection, shard, name, payload, timeoutMs) => {
     const channel = collection.channels[shard]!
     const once = (budgetMs: number): Effect.Effect<SuccessOf<Calls[typeof name]>, ElanusError> => {
@@ -74,28 +101,9 @@ export const makeRouting = Effect.gen(function* () {
         return answer
       })
     }
-    const follow = Effect.fnUntraced(function* (first: ElanusError) {
-      const deadline = (yield* Clock.currentTimeMillis) + timeoutMs
-      let error = first
-      let waitMs = WAIT_FIRST_MS
-      while (AGAIN.has(error.code)) {
-        const left = deadline - (yield* Clock.currentTimeMillis)
-        if (left <= 0) break
-        const before = catalog.owner(channel)?.revision
-        yield* catalog.changed.within(Math.min(waitMs, left), () => catalog.owner(channel)?.revision !== before)
-        waitMs = Math.min(waitMs * 2, WAIT_MAX_MS)
-        if (catalog.collection(collection.id)?.state === "dropping") {
-          return yield* failure("collection-not-found", `collection ${collection.spec.name} was dropped`)
-        }
-        const answer = yield* Effect.result(once(Math.max(1, Math.min(left, TRY_MS))))
-        if (answer._tag === "Success") return answer.success
-        error = answer.failure
-      }
-      return yield* error.code === "moved" ? failure("unavailable", error.reason) : error
-    })
     // The usual way has no clock and no timer of its own.
     return Effect.catch(once(Math.min(timeoutMs, TRY_MS)), (error) =>
-      AGAIN.has(error.code) ? follow(error) : Effect.fail(error)
+      AGAIN.has(error.code) ? follow(collection, channel, error, timeoutMs, once) : Effect.fail(error)
     )
   }
 

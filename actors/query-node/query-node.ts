@@ -4,7 +4,7 @@
  */
 import { Clock, Effect, FiberMap } from "effect"
 import { type ElanusError, failure } from "../../protocols/errors.ts"
-import { type Key, keyAt, keyColumn, type KeyType } from "../../protocols/keys.ts"
+import { type Key, keyAt, type KeyType, pickKeys } from "../../protocols/keys.ts"
 import type { DeleteFile, Metric, ObjectRef, Segment as Description } from "../../protocols/metadata.ts"
 import { QueryNodeProtocol, type SegmentGet, type SegmentRead, type SegmentSearch } from "../../protocols/query-node.ts"
 import type { FoundRows, Hits } from "../../protocols/streaming-node.ts"
@@ -168,11 +168,20 @@ export const queryNode = Effect.gen(function* () {
   const on = <A>(
     read: SegmentRead,
     answer: (segments: ReadonlyArray<Segment>) => Effect.Effect<A, ElanusError>
-  ): Effect.Effect<A, ElanusError> =>
-    Effect.suspend(() => {
-      const segments = segmentsFor(read)
-      return Array.isArray(segments) ? answer(segments) : Effect.fail(segments as ElanusError)
-    })
+  ): Effect.Effect<A, ElanusError> => {
+    const segments = segmentsFor(read)
+    return Array.isArray(segments) ? answer(segments) : Effect.fail(segments as ElanusError)
+  }
+
+  /** The usual search, one vector in one indexed segment, needs nothing that Effect gives. */
+  const searchNow = (segment: Segment, { ef, limit, queries, read }: SegmentSearch): Hits => {
+    const { ranks, rows } = segment.search(queries, limit, ef, read.timestamp)
+    return {
+      counts: Uint32Array.of(rows.length),
+      keys: pickKeys(segment.columns.keys, rows),
+      ranks: new Float64Array(ranks)
+    }
+  }
 
   const searchOne = Effect.fnUntraced(function* (segment: Segment, request: SegmentSearch) {
     const { ef, limit, queries, read } = request
@@ -180,7 +189,7 @@ export const queryNode = Effect.gen(function* () {
     const count = queries.length / dimension
     if (!Number.isInteger(count)) return yield* failure("wrong-dimension", `segment ${segment.id} has ${dimension}`)
     const counts = new Uint32Array(count)
-    const found: Array<Key> = []
+    const found: Array<number> = []
     const ranks: Array<number> = []
     let since = clock.currentTimeMillisUnsafe()
     for (let i = 0; i < count; i++) {
@@ -198,7 +207,7 @@ export const queryNode = Effect.gen(function* () {
       }
       counts[i] = hits.rows.length
       for (let j = 0; j < hits.rows.length; j++) {
-        found.push(keyAt(keys, hits.rows[j]!))
+        found.push(hits.rows[j]!)
         ranks.push(hits.ranks[j]!)
       }
       if (i + 1 < count && clock.currentTimeMillisUnsafe() - since >= SLICE_MS) {
@@ -206,15 +215,22 @@ export const queryNode = Effect.gen(function* () {
         since = clock.currentTimeMillisUnsafe()
       }
     }
-    return { counts, keys: keyColumn(keys.type, found), ranks: Float64Array.from(ranks) } satisfies Hits
+    return { counts, keys: pickKeys(keys, found), ranks: new Float64Array(ranks) } satisfies Hits
   })
 
-  const search = Effect.fnUntraced(function* (request: SegmentSearch, segments: ReadonlyArray<Segment>) {
-    if (segments.length === 1) return yield* searchOne(segments[0]!, request)
+  const searchAll = Effect.fnUntraced(function* (request: SegmentSearch, segments: ReadonlyArray<Segment>) {
     const parts: Array<Hits> = []
     for (const segment of segments) parts.push(yield* searchOne(segment, request))
     return mergeHits(typeOf(segments), parts, parts[0]!.counts.length, request.limit)
   })
+
+  const search = (request: SegmentSearch, segments: ReadonlyArray<Segment>): Effect.Effect<Hits, ElanusError> => {
+    const first = segments[0]!
+    if (segments.length > 1) return searchAll(request, segments)
+    return first.indexed && request.queries.length === first.columns.dimension
+      ? Effect.succeed(searchNow(first, request))
+      : searchOne(first, request)
+  }
 
   const get = ({ keys, read, vectors }: SegmentGet, segments: ReadonlyArray<Segment>): FoundRows => {
     const found: Array<Key> = []
@@ -236,10 +252,10 @@ export const queryNode = Effect.gen(function* () {
 
   yield* serve(QueryNodeProtocol, node.id, {
     Search: (request) => on(request.read, (segments) => search(request, segments)),
-    Get: (request) => on(request.read, (segments) => Effect.sync(() => get(request, segments))),
+    Get: (request) => on(request.read, (segments) => Effect.succeed(get(request, segments))),
     Count: (read) =>
       on(read, (segments) =>
-        Effect.sync(() => ({ rows: segments.reduce((total, segment) => total + segment.count(read.timestamp), 0) }))
+        Effect.succeed({ rows: segments.reduce((total, segment) => total + segment.count(read.timestamp), 0) })
       ),
     Load: (request) =>
       Effect.map(

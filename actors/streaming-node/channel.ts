@@ -3,7 +3,6 @@
  * reads. This file is the actor: what it owes in each state, and how it answers. The parts are beside it.
  */
 import { Clock, Deferred, Effect, FiberMap, Schedule } from "effect"
-import { CoordinatorProtocol } from "../../protocols/coordinator.ts"
 import { type ElanusError, failure } from "../../protocols/errors.ts"
 import { limits } from "../../protocols/limits.ts"
 import {
@@ -29,7 +28,7 @@ import { Leases } from "../../storage/leases.ts"
 import { Log } from "../../storage/log.ts"
 import { Meta } from "../../storage/meta.ts"
 import { Objects } from "../../storage/objects.ts"
-import { COORDINATOR } from "../addresses.ts"
+import { makeCoordinator } from "../coordinator-client.ts"
 import { nonce } from "../nonce.ts"
 import { sharedCall } from "../shared-call.ts"
 import { Chain } from "./chain.ts"
@@ -67,7 +66,7 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
   const leases = yield* Leases
   const log = yield* Log
   const meta = yield* Meta
-  const coordinator = yield* remote(CoordinatorProtocol)
+  const coordinator = yield* makeCoordinator
   const queryNodes = yield* remote(QueryNodeProtocol)
   const provide = Effect.provideContext(yield* Effect.context<Log | Objects | Compute>())
   const changed = makeSignal()
@@ -78,7 +77,7 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
   // ---- time
 
   const grant = (kind: "reader" | "writer", wanted: number) =>
-    coordinator.call(COORDINATOR, "Grant", { kind, count: wanted }, limits.requestTimeoutMs)
+    coordinator.call("Grant", { kind, count: wanted }, limits.requestTimeoutMs)
 
   const now: ReadDeps["now"] = sharedCall(Effect.map(grant("reader", 1), ({ first }) => first))
   const deps: ReadDeps = { queryNodes, now }

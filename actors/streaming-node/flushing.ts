@@ -4,25 +4,20 @@
  * every try is an attempt of its own, with names of its own, and only one commit can begin where the manifest stands.
  */
 import { Effect } from "effect"
-import { CoordinatorProtocol } from "../../protocols/coordinator.ts"
 import { type ElanusError, failure } from "../../protocols/errors.ts"
 import { limits } from "../../protocols/limits.ts"
 import { type DeleteFile, objectKey, type ObjectRef, type Segment } from "../../protocols/metadata.ts"
 import { crc32 } from "../../protocols/checksum.ts"
-import type { Remote } from "../../runtime/remote.ts"
 import { Compute, type ComputeError } from "../../storage/compute.ts"
 import { decodeKeyFilter, mayHold } from "../../storage/key-filter.ts"
 import { Objects } from "../../storage/objects.ts"
-import { COORDINATOR } from "../addresses.ts"
+import type { Coordinator } from "../coordinator-client.ts"
 import type { GrowingSegment } from "./growing.ts"
 import type { Owner } from "./owner.ts"
 import type { Shard } from "./shard.ts"
 import { collect } from "./tail.ts"
 
-export type Coordinator = Remote<typeof CoordinatorProtocol.calls>
-
 const REQUEST_ID_BYTES = 16
-const COMMIT_TRIES = 5
 
 /** Flushes the oldest sealed unit of the shard. Fails with a reason that the next try may not meet. */
 export const flushOldest = Effect.fnUntraced(function* (
@@ -44,20 +39,17 @@ export const flushOldest = Effect.fnUntraced(function* (
   }
   const { collection, shard: number } = shard
   const { attempt } = yield* coordinator.call(
-    COORDINATOR,
     "BeginFlush",
     { collection: collection.id, shard: number, node: owner.node },
     limits.requestTimeoutMs
   )
   const written = yield* writeObjects(owner, shard, unit, attempt).pipe(
     Effect.tapError((error) =>
-      Effect.ignore(
-        coordinator.call(COORDINATOR, "AbandonAttempt", { attempt, reason: error.reason }, limits.requestTimeoutMs)
-      )
+      Effect.ignore(coordinator.call("AbandonAttempt", { attempt, reason: error.reason }, limits.requestTimeoutMs))
     )
   )
-  const commit = coordinator.call(
-    COORDINATOR,
+  // Asked again by itself where the answer is lost: the coordinator knows an attempt that it has committed.
+  const { version } = yield* coordinator.call(
     "CommitFlush",
     {
       attempt,
@@ -70,8 +62,6 @@ export const flushOldest = Effect.fnUntraced(function* (
     },
     limits.requestTimeoutMs
   )
-  // The same commit again is harmless: the coordinator knows an attempt that it has committed.
-  const { version } = yield* Effect.retry(commit, { times: COMMIT_TRIES, while: (error) => error.retry })
   if (written.segment !== null) shard.filters.set(written.segment.id, written.filter!)
   yield* owner.changed.within(limits.requestTimeoutMs, () => owner.manifest(shard).version >= version)
   shard.sealed.shift()

@@ -1,0 +1,47 @@
+/**
+ * Asking the coordinator, whoever that is at the time: while one is deposed, the next one not yet active, or an answer
+ * lost, the question is asked again. So what is asked must be harmless to ask twice, as every call there is.
+ */
+import { Clock, Effect } from "effect"
+import { CoordinatorProtocol } from "../protocols/coordinator.ts"
+import type { ElanusError, ErrorCode } from "../protocols/errors.ts"
+import type { PayloadOf, SuccessOf } from "../protocols/protocol.ts"
+import { remote } from "../runtime/remote.ts"
+import { COORDINATOR } from "./addresses.ts"
+
+type Calls = typeof CoordinatorProtocol.calls
+
+export interface Coordinator {
+  readonly call: <K extends keyof Calls>(
+    name: K,
+    payload: PayloadOf<Calls[K]>,
+    timeoutMs: number
+  ) => Effect.Effect<SuccessOf<Calls[K]>, ElanusError>
+}
+
+const AGAIN = new Set<ErrorCode>(["unavailable", "disconnected", "ambiguous", "deposed"])
+/** One that hangs must not take the whole deadline from its successor. */
+const TRY_MS = 3_000
+const WAIT_FIRST_MS = 10
+const WAIT_MAX_MS = 250
+
+export const makeCoordinator = Effect.gen(function* () {
+  const coordinators = yield* remote(CoordinatorProtocol)
+  const coordinator: Coordinator = {
+    call: Effect.fnUntraced(function* (name, payload, timeoutMs) {
+      const deadline = (yield* Clock.currentTimeMillis) + timeoutMs
+      let left = timeoutMs
+      let waitMs = WAIT_FIRST_MS
+      while (true) {
+        const answer = yield* Effect.result(coordinators.call(COORDINATOR, name, payload, Math.min(left, TRY_MS)))
+        if (answer._tag === "Success") return answer.success
+        if (!AGAIN.has(answer.failure.code)) return yield* answer.failure
+        left = deadline - (yield* Clock.currentTimeMillis) - waitMs
+        if (left <= 0) return yield* answer.failure
+        yield* Effect.sleep(waitMs)
+        waitMs = Math.min(waitMs * 2, WAIT_MAX_MS)
+      }
+    })
+  }
+  return coordinator
+})
