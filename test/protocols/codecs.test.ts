@@ -159,11 +159,6 @@ const query = QueryNodeProtocol.calls
 
 /** By hand: little-endian bytes behind each other. */
 const hot: ReadonlyArray<Spoken<any>> = [
-  spoken(
-    "rows",
-    { encode: (rows) => writeRows(new Writer(), rows).finish(), decode: (bytes) => readRows(new Reader(bytes)) },
-    rowsLike
-  ),
   spoken("Write", streaming.Write.payload, (random) => ({
     route: routeLike(random),
     request: idLike(random),
