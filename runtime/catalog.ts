@@ -32,6 +32,8 @@ export class Catalog extends Context.Service<
     readonly changed: Signal
     /** The newest metadata revision that is known here, with all below it. */
     readonly head: () => number
+    /** Of the newest coordinator that is known here. */
+    readonly epoch: () => number
     readonly collection: (id: string) => Collection | undefined
     /** The metadata revision of the collection; 0 if it is not known. */
     readonly schema: (id: string) => number
@@ -62,6 +64,7 @@ export class Catalog extends Context.Service<
       const nodes = new Map<string, NodeLease>()
       const schemas = new Map<string, number>()
       let head = 0
+      let epoch = 0
       let unreadable: string | undefined
 
       /** Puts a decoded value where it belongs, or takes it away. */
@@ -134,6 +137,7 @@ export class Catalog extends Context.Service<
       const learnMetadata = (key: string, entry: Entry | undefined) => {
         // Every commit writes the key "commit", in the same batch and last: so nothing at or below its revision is missing.
         if (key === metaKey.commit && entry !== undefined && entry.revision > head) head = entry.revision
+        if (key === metaKey.epoch && entry !== undefined && entry.revision > epoch) epoch = entry.revision
         learn(key, entry)
       }
       yield* Effect.all([follow(() => meta.watch(""), learnMetadata), follow(() => leases.watch(""), learn)], {
@@ -143,6 +147,7 @@ export class Catalog extends Context.Service<
       return {
         changed,
         head: () => head,
+        epoch: () => epoch,
         collection: (id) => collections.get(id),
         schema: (id) => schemas.get(id) ?? 0,
         collectionNamed: (database, name) => names.get(nameOf(database, name)),

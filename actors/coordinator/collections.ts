@@ -76,8 +76,8 @@ export const collectionCalls = (
     }),
 
   ListCollections: ({ database }) =>
-    Effect.sync(() => ({
-      collections: [...truth.all("collection")].filter(
+    truth.commit((draft) => ({
+      collections: [...draft.all("collection")].filter(
         ({ spec, state }) => state === "ready" && (database === "" || spec.database === database)
       )
     }))

@@ -16,6 +16,7 @@ import { Bus } from "../../runtime/bus.ts"
 import { Catalog } from "../../runtime/catalog.ts"
 import { makeLiveness } from "../../runtime/membership.ts"
 import { Node } from "../../runtime/node.ts"
+import { provider } from "../../runtime/provide.ts"
 import { remote, serve } from "../../runtime/remote.ts"
 import { Leases } from "../../storage/leases.ts"
 import { Log } from "../../storage/log.ts"
@@ -56,7 +57,7 @@ export const coordinator = Effect.gen(function* () {
   const nodes = yield* remote(NodeProtocol)
   const dataNodes = yield* remote(DataNodeProtocol)
   const liveness = yield* makeLiveness
-  const provide = Effect.provideContext(yield* Effect.context<Bus | Node | Meta | Objects | Catalog>())
+  const provide = yield* provider<Bus | Node | Meta | Objects | Catalog>()
   const outer = yield* Effect.scope
   const lease = utf8.encode(node.id)
   let revision = 0
@@ -201,7 +202,7 @@ export const coordinator = Effect.gen(function* () {
         ...collectionCalls(truth, oracle),
         ...commitCalls(truth, node.settings),
         Grant: ({ count, kind }) => oracle.grant(kind, count),
-        Status: () => Effect.sync(() => status(truth))
+        Status: () => truth.commit(() => status(truth))
       })
       const kept = yield* FiberMap.make<string>()
       while (true) {
@@ -219,13 +220,20 @@ export const coordinator = Effect.gen(function* () {
             { onlyIfMissing: true }
           )
         }
+        const unkept = () =>
+          [...truth.all("collection")].some(
+            ({ id, state }) => (state === "creating" || state === "dropping") && !FiberMap.hasUnsafe(kept, id)
+          ) || [...truth.all("job")].some(({ id, state }) => state !== "failed" && !FiberMap.hasUnsafe(kept, id))
         yield* Effect.raceFirst(
-          truth.changed.within(LOOK_MS, () => homeless(truth)),
+          truth.changed.within(LOOK_MS, () => homeless(truth) || unkept()),
           catalog.changed.within(LOOK_MS, () => homeless(truth))
         )
       }
     })
-    yield* Effect.raceFirst(Effect.scoped(provide(work)), truth.deposed).pipe(Effect.ignore)
+    const succeeded = catalog.changed.until(() => catalog.epoch() > truth.epoch)
+    yield* Effect.raceFirst(Effect.scoped(provide(work)), Effect.raceFirst(truth.deposed, succeeded)).pipe(
+      Effect.ignore
+    )
     yield* Scope.close(scope, Exit.void)
     return { type: "Deposed" } as const
   })

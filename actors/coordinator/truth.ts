@@ -72,7 +72,10 @@ interface Waiting {
 export interface Truth extends View {
   readonly epoch: number
   readonly changed: Signal
-  /** Applies a change, which throws an ElanusError to refuse. The answer comes when it is committed. */
+  /**
+   * Applies a change, which throws an ElanusError to refuse. The answer comes when it is committed; so one that changes
+   * nothing proves that we are still the one, and what it saw is the truth.
+   */
   readonly commit: <A>(change: (draft: Draft) => A) => Effect.Effect<A, ElanusError>
   /** A name that nobody has had and nobody will have: of this epoch, which is no other's. */
   readonly newId: () => string
@@ -225,7 +228,8 @@ export const makeTruth = Effect.fnUntraced(function* (
         Deferred.doneUnsafe(answer, Effect.fail(error))
       }
     }
-    const outcome = staged.puts.size === 0 ? "done" : yield* store(staged)
+    if (accepted.length === 0) return
+    const outcome = yield* store(staged)
     if (outcome === "done") {
       apply(staged)
       for (const { answer, value } of accepted) Deferred.doneUnsafe(answer, Effect.succeed(value))

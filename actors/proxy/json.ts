@@ -164,7 +164,7 @@ export const readRowObjects = (spec: CollectionSpec, data: ReadonlyArray<unknown
 }
 
 /** What JSON cannot give back as it went in. Bodies that were JSON pass by their nature; a library's rows may not. */
-const checkFields = (value: unknown, where: string): void => {
+export const checkFields = (value: unknown, where: string): void => {
   switch (typeof value) {
     case "number":
       if (!Number.isFinite(value)) throw bad(`${where}: ${value} cannot be a field`)

@@ -32,7 +32,7 @@ const WAIT_FIRST_MS = 2
 const WAIT_MAX_MS = 200
 
 /** Another try may end otherwise: the owner is gone, is not the owner, or has not answered. */
-const AGAIN = new Set<ErrorCode>(["moved", "unavailable", "disconnected", "ambiguous", "stale"])
+const AGAIN: ReadonlySet<ErrorCode> = new Set<ErrorCode>(["moved", "unavailable", "disconnected", "ambiguous", "stale"])
 
 interface Seen {
   readonly log: string

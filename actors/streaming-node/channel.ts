@@ -21,6 +21,7 @@ import type { Timestamp } from "../../protocols/timestamp.ts"
 import { activate, type Self } from "../../runtime/actor.ts"
 import { Catalog } from "../../runtime/catalog.ts"
 import { Node } from "../../runtime/node.ts"
+import { provider } from "../../runtime/provide.ts"
 import { remote } from "../../runtime/remote.ts"
 import { makeSignal } from "../../runtime/signal.ts"
 import { Compute } from "../../storage/compute.ts"
@@ -68,7 +69,7 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
   const meta = yield* Meta
   const coordinator = yield* makeCoordinator
   const queryNodes = yield* remote(QueryNodeProtocol)
-  const provide = Effect.provideContext(yield* Effect.context<Log | Objects | Compute>())
+  const provide = yield* provider<Log | Objects | Compute>()
   const changed = makeSignal()
   const key = leaseKey.channel(channel)
   let owner: Owner | undefined

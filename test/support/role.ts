@@ -2,7 +2,7 @@
  * One process of a cluster under test: plays the roles that its arguments name, says "ready" on a line, and stays
  * until it is ended from outside. `node test/support/role.ts '{"roles":[...],"servers":"...", ...}'`
  */
-import { Effect } from "effect"
+import { Effect, References } from "effect"
 import type { Role } from "../../protocols/metadata.ts"
 import type { Settings } from "../../runtime/node.ts"
 import { natsLayer, play } from "../../runtime/roles.ts"
@@ -37,6 +37,7 @@ Effect.runFork(
         settings: options.settings
       })
     ),
+    Effect.provideService(References.MinimumLogLevel, process.env["ELANUS_LOG"] === "debug" ? "Debug" : "Info"),
     Effect.tapCause((cause) =>
       Effect.sync(() => {
         process.stderr.write(`${String(cause)}\n`)
