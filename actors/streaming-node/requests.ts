@@ -8,6 +8,8 @@ import type { Written } from "../../protocols/streaming-node.ts"
 import { COUNTER_BITS, type Timestamp } from "../../protocols/timestamp.ts"
 
 const AGE = BigInt(limits.dedupeAgeMs) << COUNTER_BITS
+/** To forget costs a look at everything, and log time goes on with every record: so it is done only so often. */
+const SWEEP = AGE / 64n
 
 interface Remembered extends Written {
   readonly id: RequestId
@@ -20,6 +22,8 @@ export class Requests {
   floorWanted: Timestamp = 0n
   private readonly shards = new Map<string, Map<string, Remembered>>()
   private count = 0
+  /** Nothing below it is remembered any more. */
+  private swept: Timestamp = 0n
 
   constructor(floor: Timestamp) {
     this.floor = floor
@@ -35,18 +39,26 @@ export class Requests {
     const key = requestKey(id)
     if (!known.has(key)) this.count++
     known.set(key, { id, ...outcome })
-    if (this.count > limits.dedupeIdsMax && this.floorWanted <= this.floor) this.floorWanted = this.middle()
+    if (this.count > limits.dedupeIdsMax && this.floorWanted <= this.floor) {
+      this.sweep()
+      this.floorWanted = this.middle()
+    }
   }
 
-  /** Log time went on, or a checkpoint made a higher floor durable: forgets what is below. */
+  /** Log time went on, or a checkpoint made a higher floor durable: forgets what is below, sooner or later. */
   advance(newest: Timestamp, durableFloor: Timestamp): void {
     const byAge = newest > AGE ? newest - AGE : 0n
     const floor = durableFloor > byAge ? durableFloor : byAge
     if (floor <= this.floor) return
     this.floor = floor
+    if (floor === durableFloor || floor - this.swept >= SWEEP) this.sweep()
+  }
+
+  private sweep(): void {
+    this.swept = this.floor
     for (const [shard, known] of this.shards) {
       for (const [key, { id }] of known) {
-        if (id.issued >= floor) continue
+        if (id.issued >= this.floor) continue
         known.delete(key)
         this.count--
       }

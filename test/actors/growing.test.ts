@@ -1,0 +1,397 @@
+/**
+ * What an owner holds in memory, against models that a reader can check by eye: the growing rows of a shard with their
+ * versions (growing.ts), the keys that sealed segments must hide (tail.ts), and the requests that were applied
+ * (requests.ts). Operations are drawn by a seed, records come in the order of the log.
+ */
+import { assert, describe, it } from "vitest"
+import { Growing, type GrowingSegment, ownKeys } from "../../actors/streaming-node/growing.ts"
+import { Requests } from "../../actors/streaming-node/requests.ts"
+import { Tail } from "../../actors/streaming-node/tail.ts"
+import { hashKey, type Key, type KeyColumn, keyColumn, keysOf, type KeyType } from "../../protocols/keys.ts"
+import { limits } from "../../protocols/limits.ts"
+import type { RequestId } from "../../protocols/record.ts"
+import { fieldBytesAt, fieldColumn, parseFields } from "../../protocols/rows.ts"
+import { fromMillis, type Timestamp } from "../../protocols/timestamp.ts"
+import { metrics, rank } from "../../storage/distance.ts"
+import { TopK } from "../../storage/top-k.ts"
+import { randomFrom, type RandomSource } from "../support/random.ts"
+import { forSeeds } from "../support/seeds.ts"
+
+// ---- growing rows
+
+interface ModelRow {
+  readonly key: Key
+  readonly vector: Float32Array
+  readonly fields: unknown
+  readonly lsn: number
+  readonly timestamp: Timestamp
+  readonly segment: number
+  hidden: number
+}
+
+/** Every row ever written, as a plain list. */
+class Model {
+  rows: Array<ModelRow> = []
+  /** Of the segments that are there: (from, to], the last without an end. */
+  segments: Array<{ readonly number: number; readonly from: number; to: number }> = [
+    { number: 0, from: 0, to: Infinity }
+  ]
+
+  hide(key: Key, lsn: number): void {
+    for (const row of this.rows) if (row.key === key && row.hidden === Infinity) row.hidden = lsn
+  }
+  upsert(row: Omit<ModelRow, "hidden" | "segment">): void {
+    this.hide(row.key, row.lsn)
+    this.rows.push({ ...row, hidden: Infinity, segment: this.segments.at(-1)!.number })
+  }
+  seal(to: number): boolean {
+    const active = this.segments.at(-1)!
+    if (to <= active.from) return false
+    active.to = to
+    this.segments.push({ number: active.number + 1, from: to, to: Infinity })
+    return true
+  }
+  drop(flushedTo: number): void {
+    this.segments = this.segments.filter(({ to }) => to > flushedTo)
+    this.rows = this.rows.filter(({ segment }) => segment >= this.segments[0]!.number)
+  }
+  visible(lsn: number): ReadonlyArray<ModelRow> {
+    return this.rows.filter((row) => row.lsn <= lsn && row.hidden > lsn)
+  }
+}
+
+const keyOf = (type: KeyType, n: number): Key => (type === "Int64" ? n - 5 : `k${n}`)
+
+/** Keys as they lie in a record: in the middle of a buffer that is otherwise somebody else's. */
+const inRecord = (column: KeyColumn): KeyColumn => {
+  if (column.type !== "Int64") return column
+  const buffer = new ArrayBuffer(4_096)
+  const values = new BigInt64Array(buffer, 64, column.count)
+  values.set(column.values)
+  return { ...column, values }
+}
+
+const vectorLike = (random: RandomSource, dimension: number) =>
+  Float32Array.from({ length: dimension }, () => random.below(2_000) / 1_000 - 1)
+
+const check = (growing: Growing, model: Model, lsn: number, keys: ReadonlyArray<Key>, random: RandomSource) => {
+  const { dimension, metric } = growing
+  const seen = model.visible(lsn)
+  assert.deepStrictEqual(
+    growing.segments.map(({ from, to }) => [from, to]),
+    model.segments.map(({ from, to }) => [from, to])
+  )
+  assert.strictEqual(
+    growing.segments.reduce((total, segment) => total + segment.count(lsn), 0),
+    seen.length,
+    `rows seen at ${lsn}`
+  )
+  for (const key of keys) {
+    const found = growing.find(key, lsn)
+    const expected = seen.filter((row) => row.key === key)
+    assert.isAtMost(expected.length, 1, "the model sees one version at most")
+    assert.strictEqual(found === undefined ? 0 : 1, expected.length, `${key} at ${lsn}`)
+    if (found === undefined) continue
+    const { row, segment } = found
+    assert.strictEqual(segment.key(row), key)
+    assert.strictEqual(segment.vector(row).length, dimension)
+    assert.deepStrictEqual([...segment.vector(row).subarray(0, 20)], [...expected[0]!.vector.subarray(0, 20)])
+    assert.deepStrictEqual(parseFields(segment.fields(row)), expected[0]!.fields)
+    assert.isTrue(segment.visible(row, lsn))
+  }
+
+  const query = new Float32Array(dimension)
+  query.set(vectorLike(random, Math.min(dimension, 20)))
+  const k = 1 + random.below(8)
+  const top = new TopK(k)
+  let base = 0
+  const owner: Array<readonly [number, GrowingSegment]> = []
+  for (const segment of growing.segments) {
+    owner.push([base, segment])
+    for (let index = 0; index < segment.blocks.length; index++) segment.scan(index, query, lsn, base, top)
+    base += segment.rows
+  }
+  const { ranks, rows } = top.finish()
+  const nearest = seen
+    .map(({ key, vector }) => ({ key, rank: rank(metric, query, 0, vector, 0, dimension) }))
+    .sort((a, b) => a.rank - b.rank)
+    .slice(0, k)
+  assert.strictEqual(rows.length, nearest.length)
+  nearest.forEach((expected, index) => assert.closeTo(ranks[index]!, expected.rank, 1e-5))
+  rows.forEach((row, index) => {
+    const [first, segment] = owner.findLast(([first]) => first <= row)!
+    const key = segment.key(row - first)
+    const row_ = seen.find((one) => one.key === key)
+    assert.isDefined(row_, `${key} was hit and is not seen at ${lsn}`)
+    assert.closeTo(rank(metric, query, 0, row_!.vector, 0, dimension), ranks[index]!, 1e-5)
+  })
+}
+
+describe("growing rows", () => {
+  it("are at every lsn those of a plain list, through overwrites, deletes, seals and adoptions", () => {
+    forSeeds(70, (seed) => {
+      const random = randomFrom(seed)
+      const type = random.pick(["Int64", "VarChar"] as const)
+      // A dimension so large that few rows fill a block, now and then.
+      const dimension = random.chance(0.1) ? 100_000 : random.pick([1, 3, 8, 17])
+      const metric = random.pick(metrics)
+      const growing = new Growing(dimension, metric, 0)
+      const model = new Model()
+      const all = Array.from({ length: 12 }, (_, n) => keyOf(type, n))
+      let lsn = 0
+      let flushedTo = 0
+      const operations = dimension > 1_000 ? 8 : 60
+      for (let i = 0; i < operations; i++) {
+        const timestamp = BigInt(1_000 + lsn * 3)
+        const kind = random.below(10)
+        if (kind < 6) {
+          lsn++
+          // One record holds entries of several requests.
+          for (let entries = 1 + random.below(2); entries > 0; entries--) {
+            if (random.chance(0.3)) {
+              const keys = Array.from({ length: 1 + random.below(4) }, () => random.pick(all))
+              growing.remove(inRecord(keyColumn(type, keys)), lsn)
+              for (const key of keys) model.hide(key, lsn)
+              continue
+            }
+            const count = 1 + random.below(5)
+            const keys = Array.from({ length: count }, () => random.pick(all))
+            const vectors = new Float32Array(count * dimension)
+            for (let row = 0; row < count; row++)
+              vectors.set(vectorLike(random, Math.min(dimension, 20)), row * dimension)
+            const fields = keys.map(() => random.pick([{}, { a: random.below(9) }]))
+            const column = inRecord(keyColumn(type, keys))
+            const record = { keys: ownKeys(column), dimension, vectors: vectors.slice(), fields: fieldColumn(fields) }
+            growing.upsert(record, lsn, timestamp)
+            keys.forEach((key, row) =>
+              model.upsert({
+                key,
+                vector: vectors.slice(row * dimension, (row + 1) * dimension),
+                fields: fields[row]!,
+                lsn,
+                timestamp
+              })
+            )
+            // The record's bytes are used again for something else: what grows must not notice.
+            if (column.type === "Int64") column.values.fill(-77n)
+            record.vectors.fill(7)
+            record.fields?.bytes.fill(0)
+          }
+        } else if (kind < 8) {
+          assert.strictEqual(growing.seal(lsn) !== undefined, model.seal(lsn))
+        } else if (random.chance(0.5)) {
+          // A manifest is adopted: of one or more sealed segments.
+          const sealed = model.segments.filter(({ to }) => to < Infinity)
+          if (sealed.length > 0) flushedTo = random.pick(sealed).to
+          growing.drop(flushedTo)
+          model.drop(flushedTo)
+        }
+        // Reads below what was adopted are for the sealed segments.
+        check(growing, model, flushedTo + random.below(lsn - flushedTo + 2), all, random)
+      }
+      for (let at = flushedTo; at <= lsn; at++) check(growing, model, at, all, random)
+      assert.strictEqual(growing.rows, model.rows.length)
+      assert.strictEqual(growing.bytes, model.rows.length * dimension * 4)
+    })
+  })
+
+  it("are sealed with every version, in the order of the log", () => {
+    forSeeds(30, (seed) => {
+      const random = randomFrom(seed)
+      const type = random.pick(["Int64", "VarChar"] as const)
+      const dimension = random.pick([2, 60_000])
+      const growing = new Growing(dimension, "L2", 0)
+      const written: Array<{ key: Key; timestamp: Timestamp; first: number; fields: unknown }> = []
+      for (let lsn = 1; lsn <= 4; lsn++) {
+        const keys = Array.from({ length: 1 + random.below(4) }, () => keyOf(type, random.below(5)))
+        const fields = keys.map(() => random.pick([{}, { a: random.below(9) }]))
+        const vectors = new Float32Array(keys.length * dimension)
+        keys.forEach((_, row) => (vectors[row * dimension] = random.below(100)))
+        growing.upsert(
+          { keys: keyColumn(type, keys), dimension, vectors, fields: fieldColumn(fields) },
+          lsn,
+          BigInt(lsn)
+        )
+        keys.forEach((key, row) =>
+          written.push({ key, timestamp: BigInt(lsn), first: vectors[row * dimension]!, fields: fields[row]! })
+        )
+      }
+      const sealed = growing.seal(4)!
+      const columns = sealed.columns(type)
+      assert.deepStrictEqual(
+        keysOf(columns.keys),
+        written.map(({ key }) => key)
+      )
+      assert.deepStrictEqual(
+        [...columns.timestamps],
+        written.map(({ timestamp }) => timestamp)
+      )
+      written.forEach(({ fields, first }, row) => {
+        const block = columns.vectorBlocks[Math.floor(row / columns.rowsPerBlock)]!
+        assert.strictEqual(block[(row % columns.rowsPerBlock) * dimension], first)
+        assert.deepStrictEqual(parseFields(fieldBytesAt(columns.fields, row)), fields)
+      })
+      assert.deepStrictEqual(
+        [...sealed.keyColumns()].flatMap(keysOf),
+        written.map(({ key }) => key)
+      )
+    })
+  })
+
+  it("that were adopted are let go of, also where newer versions point back at them", async () => {
+    const { setFlagsFromString } = await import("node:v8")
+    const { runInNewContext } = await import("node:vm")
+    setFlagsFromString("--expose-gc")
+    const collect = runInNewContext("gc") as () => void
+    const growing = new Growing(4, "L2", 0)
+    const write = (lsn: number) =>
+      growing.upsert(
+        { keys: keyColumn("Int64", [1, 2]), dimension: 4, vectors: new Float32Array(8), fields: undefined },
+        lsn,
+        BigInt(lsn)
+      )
+    const sealed: Array<WeakRef<GrowingSegment>> = []
+    for (let lsn = 1; lsn <= 5; lsn++) {
+      write(lsn)
+      sealed.push(new WeakRef(growing.seal(lsn)!))
+    }
+    write(6)
+    growing.drop(4)
+    for (let i = 0; i < 20 && sealed.slice(0, 4).some((one) => one.deref() !== undefined); i++) {
+      await new Promise((resolve) => setImmediate(resolve))
+      collect()
+    }
+    assert.deepStrictEqual(
+      sealed.map((one) => one.deref() !== undefined),
+      [false, false, false, false, true]
+    )
+    assert.isDefined(growing.find(1, 5))
+    assert.isDefined(growing.find(1, 6))
+  })
+})
+
+// ---- tail keys
+
+describe("tail keys", () => {
+  it("are those above the flushed lsn, in order, with the time from which they hide", () => {
+    forSeeds(150, (seed) => {
+      const random = randomFrom(seed)
+      const type = random.pick(["Int64", "VarChar"] as const)
+      const tail = new Tail(0)
+      let model: Array<{ readonly lsn: number; readonly key: Key; readonly timestamp: bigint }> = []
+      let lsn = 0
+      let base = 0
+      for (let i = 0; i < 40; i++) {
+        if (random.chance(0.7)) {
+          // Records that have nothing for this shard leave their lsn out; some have several entries.
+          lsn += random.below(3)
+          if (lsn <= base) lsn = base + 1
+          const keys = Array.from({ length: random.below(4) }, () => keyOf(type, random.below(20)))
+          const timestamp = BigInt(lsn) * 10n
+          tail.add({ lsn, timestamp, keys: keyColumn(type, keys), kind: random.pick(["Upsert", "Delete"] as const) })
+          for (const key of keys) model.push({ lsn, key, timestamp })
+        } else if (random.chance(0.3)) {
+          const flushedTo = random.below(lsn + 1)
+          tail.drop(flushedTo)
+          base = Math.max(base, flushedTo)
+          model = model.filter((one) => one.lsn > base)
+        }
+        assert.strictEqual(tail.base, base)
+        assert.strictEqual(tail.keys, model.length)
+        const after = base + random.below(lsn - base + 2)
+        const upTo = after + random.below(10)
+        const odd = (hash: number) => hash % 2 === 1
+        for (const mayHold of [() => true, odd, () => false]) {
+          const { keys, timestamps, ...range } = tail.keysFor(type, after, upTo, mayHold)
+          const expected = model.filter((one) => one.lsn > after && one.lsn <= upTo && mayHold(hashKey(one.key)))
+          assert.deepStrictEqual(range, { after, upTo })
+          assert.deepStrictEqual(
+            keysOf(keys),
+            expected.map(({ key }) => key)
+          )
+          assert.deepStrictEqual(
+            [...timestamps],
+            expected.map(({ timestamp }) => timestamp)
+          )
+        }
+        assert.deepStrictEqual(
+          tail.between(after, upTo).flatMap(({ keys }) => keysOf(keys)),
+          model.filter((one) => one.lsn > after && one.lsn <= upTo).map(({ key }) => key)
+        )
+      }
+    })
+  })
+})
+
+// ---- requests
+
+describe("requests", () => {
+  it("are remembered as long as they are young, and never forgotten above the floor", () => {
+    forSeeds(50, (seed) => {
+      const random = randomFrom(seed)
+      const requests = new Requests(0n)
+      const model: Array<{ readonly shard: string; readonly id: RequestId; readonly lsn: number; timestamp: bigint }> =
+        []
+      let nowMs = 1_700_000_000_000
+      let floor = 0n
+      for (let i = 0; i < 60; i++) {
+        nowMs += random.pick([1, 1_000, 60_000])
+        const timestamp = fromMillis(nowMs)
+        if (random.chance(0.7)) {
+          const shard = random.pick(["a/0", "a/1", "b/0"])
+          const id = {
+            issued: fromMillis(nowMs - random.below(2 * limits.dedupeAgeMs)),
+            unique: BigInt(random.below(1_000))
+          }
+          if (id.issued < floor) continue // an owner answers it without applying it
+          requests.remember(shard, id, { timestamp, lsn: i })
+          const again = model.findIndex(
+            (one) => one.shard === shard && one.id.issued === id.issued && one.id.unique === id.unique
+          )
+          if (again >= 0) model.splice(again, 1)
+          model.push({ shard, id, lsn: i, timestamp })
+        } else {
+          const durable = random.chance(0.2) ? fromMillis(nowMs - random.below(limits.dedupeAgeMs)) : 0n
+          requests.advance(timestamp, durable)
+          const byAge = fromMillis(nowMs - limits.dedupeAgeMs)
+          for (const each of [durable, byAge]) if (each > floor) floor = each
+        }
+        assert.strictEqual(requests.floor, floor)
+        for (const { id, lsn, shard, timestamp } of model) {
+          const found = requests.find(shard, id)
+          if (id.issued >= floor) assert.deepInclude(found, { lsn, timestamp })
+          else if (found !== undefined) assert.deepInclude(found, { lsn, timestamp })
+          assert.isUndefined(requests.find(shard, { ...id, unique: 5_000n }))
+          assert.isUndefined(requests.find("c/0", id))
+        }
+        const [from, to] = [random.below(60), random.below(60)]
+        for (const shard of ["a/0", "a/1", "b/0", "c/0"]) {
+          const young = (one: { readonly id: RequestId }) => one.id.issued >= floor
+          assert.sameDeepMembers(
+            requests
+              .of(shard, from, to)
+              .filter(young)
+              .map(({ id, lsn }) => ({ id, lsn })),
+            model
+              .filter((one) => one.shard === shard && one.lsn > from && one.lsn <= to && young(one))
+              .map(({ id, lsn }) => ({ id, lsn }))
+          )
+        }
+      }
+    })
+  })
+
+  it("are looked through seldom, and not for every record", () => {
+    const requests = new Requests(0n)
+    const start = 1_700_000_000_000
+    for (let i = 0; i < 50_000; i++) {
+      requests.remember("a/0", { issued: fromMillis(start + i), unique: BigInt(i) }, { timestamp: 1n, lsn: i })
+    }
+    const began = performance.now()
+    // Ten seconds of a channel with a record each millisecond.
+    for (let i = 0; i < 10_000; i++) requests.advance(fromMillis(start + limits.dedupeAgeMs + i), 0n)
+    assert.isBelow(performance.now() - began, 1_000)
+    assert.isUndefined(requests.find("a/0", { issued: fromMillis(start), unique: 0n }))
+    assert.isDefined(requests.find("a/0", { issued: fromMillis(start + 49_999), unique: 49_999n }))
+  })
+})
