@@ -3,7 +3,7 @@
  * same interface; what it sends is what any NATS client could send, in the binary form where that is faster.
  */
 import { Effect, type Exit, Fiber, Layer, ManagedRuntime } from "effect"
-import { readKey, readRowObjects } from "../actors/proxy/json.ts"
+import { checkFields, readKey, readRowObjects } from "../actors/proxy/json.ts"
 import {
   BINARY,
   binary,
@@ -218,6 +218,8 @@ const startFailure = (cause: unknown): ElanusError => {
 const BREATH_MS = 8
 const RETRY_FIRST_MS = 20
 const RETRY_MAX_MS = 500
+/** A write is dated by an answer of this age at most: well below what the cluster remembers. */
+const DATED_MS = limits.dedupeAgeMs / 5
 /** Requests of one large insert that are on their way at once. */
 const INSERTS_AT_ONCE = 16
 
@@ -244,9 +246,19 @@ const makeBreathing = () => {
 
 const client = (send: Send, payloadMax: number, database: string, dispose: () => Promise<void>): Elanus => {
   const breathe = makeBreathing()
+  /** The newest timestamp at which rows were read or written: where the session is. */
   let token: Timestamp = 0n
+  /** The newest of any answer, and when it came: it dates what we ask. */
+  let newest: Timestamp = 0n
+  let newestAt = -Infinity
+  const learn = (timestamp: Timestamp): void => {
+    if (timestamp <= newest) return
+    newest = timestamp
+    newestAt = performance.now()
+  }
   const saw = (timestamp: Timestamp): Timestamp => {
     token = later(token, timestamp)
+    learn(timestamp)
     return timestamp
   }
 
@@ -292,7 +304,7 @@ const client = (send: Send, payloadMax: number, database: string, dispose: () =>
 
   const newRequestId = () => {
     const random = crypto.getRandomValues(new BigUint64Array(1))
-    return formatRequestId({ issued: token, unique: random[0]! })
+    return formatRequestId({ issued: newest, unique: random[0]! })
   }
 
   const askJson = async (subject: string, body: object, options: RequestOptions = {}) => {
@@ -300,8 +312,22 @@ const client = (send: Send, payloadMax: number, database: string, dispose: () =>
     const headers = { [headerNames.request]: newRequestId() }
     const reply = await ask(subject, utf8.encode(JSON.stringify(body)), headers, options.timeoutMs)
     const answer = JSON.parse(utf8.decode(reply.data)) as { readonly data: unknown; readonly timestamp: string }
-    saw(parseTimestamp(answer.timestamp) ?? 0n)
-    return answer.data
+    return { data: answer.data, timestamp: parseTimestamp(answer.timestamp) ?? 0n }
+  }
+  /** Of rows: the session goes on from there. */
+  const askRows = async (subject: string, body: object, options?: RequestOptions) => {
+    const { data, timestamp } = await askJson(subject, body, options)
+    saw(timestamp)
+    return data
+  }
+  /**
+   * Of collections and nodes: that is no part of the session. The first read after it has no token then, and so sees
+   * all that anybody has written; with one it would be free to be as old as the answer.
+   */
+  const askAbout = async (subject: string, body: object, options?: RequestOptions) => {
+    const { data, timestamp } = await askJson(subject, body, options)
+    learn(timestamp)
+    return data
   }
 
   const collection = (name: string): Collection => {
@@ -312,7 +338,7 @@ const client = (send: Send, payloadMax: number, database: string, dispose: () =>
     let known: Promise<Spec> | undefined
     /** Asked once, and again after an error that says that it is another collection now. */
     const spec = (options?: RequestOptions): Promise<Spec> =>
-      (known ??= askJson(subject("describe"), {}, options).then(specOf, (cause: unknown) => {
+      (known ??= askAbout(subject("describe"), {}, options).then(specOf, (cause: unknown) => {
         known = undefined
         throw cause
       }))
@@ -325,6 +351,8 @@ const client = (send: Send, payloadMax: number, database: string, dispose: () =>
     const asBinary = { [headerNames.format]: BINARY }
 
     const writeOne = async (verb: string, data: Uint8Array, options: RequestOptions): Promise<Written> => {
+      // Dated by an old answer, the cluster could not tell it from one that it has forgotten: "outcome-unknown".
+      if (performance.now() - newestAt > DATED_MS) await askAbout(subject("describe"), {}, options)
       const headers = { ...asBinary, [headerNames.request]: newRequestId() }
       const { count, timestamp } = binary.written.decode((await ask(verb, data, headers, options.timeoutMs)).data)
       saw(timestamp)
@@ -380,14 +408,14 @@ const client = (send: Send, payloadMax: number, database: string, dispose: () =>
 
     return {
       name,
-      describe: (options) => askJson(subject("describe"), {}, options) as Promise<Record<string, unknown>>,
-      stats: (options) => askJson(subject("stats"), {}, options) as Promise<CollectionStats>,
+      describe: (options) => askAbout(subject("describe"), {}, options) as Promise<Record<string, unknown>>,
+      stats: (options) => askRows(subject("stats"), {}, options) as Promise<CollectionStats>,
       drop: async (options) => {
         known = undefined
-        await askJson(subject("drop"), {}, options)
+        await askAbout(subject("drop"), {}, options)
       },
       flush: async (options) => {
-        await askJson(subject("flush"), {}, options)
+        await askAbout(subject("flush"), {}, options)
       },
       insert: write,
       upsert: write,
@@ -412,7 +440,7 @@ const client = (send: Send, payloadMax: number, database: string, dispose: () =>
           ...(token > 0n ? { guaranteeTimestamp: String(token) } : {}),
           ...(at === undefined ? {} : { travelTimestamp: String(at) })
         }
-        const rows = (await askJson(subject("query"), body, options)) as ReadonlyArray<{ readonly "count(*)": number }>
+        const rows = (await askRows(subject("query"), body, options)) as ReadonlyArray<{ readonly "count(*)": number }>
         return rows[0]!["count(*)"]
       },
       search: search as Collection["search"]
@@ -433,14 +461,14 @@ const client = (send: Send, payloadMax: number, database: string, dispose: () =>
         description,
         params: { shardsNum: shards, M: index?.m, efConstruction: index?.efConstruction }
       }
-      await askJson(collectionSubject(database, name, "create"), body, timeoutMs === undefined ? {} : { timeoutMs })
+      await askAbout(collectionSubject(database, name, "create"), body, timeoutMs === undefined ? {} : { timeoutMs })
       return collection(name)
     },
     collection,
-    listCollections: (options) => askJson(databaseSubject(database, "list"), {}, options) as Promise<Array<string>>,
-    status: (options) => askJson(databaseSubject(database, "status"), {}, options) as Promise<ClusterStatus>,
+    listCollections: (options) => askAbout(databaseSubject(database, "list"), {}, options) as Promise<Array<string>>,
+    status: (options) => askAbout(databaseSubject(database, "status"), {}, options) as Promise<ClusterStatus>,
     timestamp: () => token,
-    request: (name, verb, body, options) => askJson(collectionSubject(database, name, verb), body, options),
+    request: (name, verb, body, options) => askRows(collectionSubject(database, name, verb), body, options),
     close: dispose
   }
 }
@@ -506,6 +534,7 @@ const toBatch = (spec: Spec, rows: ReadonlyArray<object> | Columns): RowBatch =>
   if (fields !== undefined && fields.length !== keys.count) {
     throw failure("bad-request", `${fields.length} rows of fields for ${keys.count} ids`)
   }
+  fields?.forEach((each, i) => checkFields(each, `row ${i}`))
   return { keys, dimension, vectors, fields: fields === undefined ? undefined : fieldColumn(fields) }
 }
 

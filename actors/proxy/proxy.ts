@@ -36,6 +36,8 @@ const BINARY_HEADERS = { [headers.format]: BINARY }
 const LEARN_MS = 2_000
 
 const TARGETS_MAX = 4_096
+/** How long a description waits for a timestamp. */
+const DATE_MS = 1_000
 
 /** One request, as its headers have it. */
 interface Asked {
@@ -191,7 +193,11 @@ export const proxy = Effect.gen(function* () {
   ): Effect.Effect<Reply, ElanusError> => {
     switch (verb) {
       case "describe":
-        return Effect.sync(() => reply(writeAnswer(describe(collection), collection.created)))
+        // Its timestamp dates a client's first write; without a coordinator there is none but this, and it is told nevertheless.
+        return Effect.map(
+          Effect.catch(requests.recent(DATE_MS), () => Effect.succeed(collection.created)),
+          (timestamp) => reply(writeAnswer(describe(collection), timestamp))
+        )
       case "insert":
       case "upsert":
         return write(collection, verb, asked)

@@ -29,6 +29,8 @@ import { makeRouting } from "./routing.ts"
 /** A bounded read may be so old. Milvus' gracefulTime. */
 const BOUNDED_MS = 5_000
 const BOUNDED_STEP_MS = 100
+/** What dates a request is at most so old: well below what owners remember. */
+const RECENT_MS = limits.dedupeAgeMs / 5
 /** Of a search that names none: the larger of this and twice the limit. */
 const EF_DEFAULT = 64
 
@@ -57,10 +59,21 @@ export const makeRequests = Effect.gen(function* () {
 
   // ---- writes
 
+  /** A timestamp from a moment ago: the newest that came by, or if that was long ago, one of the oracle's. */
+  const recent = (timeoutMs: number): Effect.Effect<Timestamp, ElanusError> =>
+    Effect.suspend(() => {
+      if (newest > 0n && newest >= fromMillis(clock.currentTimeMillisUnsafe() - RECENT_MS))
+        return Effect.succeed(newest)
+      return Effect.map(patientOracle(timeoutMs), (timestamp) => {
+        saw(timestamp)
+        return newest
+      })
+    })
+
+  /** Dated by an old timestamp, an owner could not tell it from one that it has forgotten. */
   const newRequestId = (timeoutMs: number): Effect.Effect<RequestId, ElanusError> =>
     Effect.gen(function* () {
-      if (newest === 0n) saw(yield* patientOracle(timeoutMs))
-      return { issued: newest, unique: yield* nonce }
+      return { issued: yield* recent(timeoutMs), unique: yield* nonce }
     })
 
   /** Positions of the keys of each shard. */
@@ -308,7 +321,7 @@ export const makeRequests = Effect.gen(function* () {
       { concurrency: "unbounded" }
     )
 
-  return { upsert, remove, search, get, count, flush, stats, coordinator, newest: () => newest }
+  return { upsert, remove, search, get, count, flush, stats, coordinator, recent, newest: () => newest }
 })
 
 export type Requests = Effect.Success<typeof makeRequests>
