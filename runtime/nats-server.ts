@@ -20,6 +20,8 @@ export interface NatsServerOptions {
   readonly cluster?: { readonly name: string; readonly port: number; readonly routes: ReadonlyArray<number> }
   /** More lines for the configuration file, as they are. */
   readonly extraConfig?: string
+  /** In a process group of its own, so that what a terminal sends to ours does not reach it. */
+  readonly detached?: boolean
   /** How long the server may take until it accepts connections. */
   readonly startTimeoutMs?: number
 }
@@ -91,7 +93,10 @@ export const startNatsServer = async (options: NatsServerOptions): Promise<NatsS
   const logFile = join(options.storeDir, "nats-server.log")
   await writeFile(configFile, configuration(options, port))
 
-  const child = spawn(binary, ["--config", configFile, "--log", logFile], { stdio: "ignore" })
+  const child = spawn(binary, ["--config", configFile, "--log", logFile], {
+    stdio: "ignore",
+    detached: options.detached === true
+  })
   // A failed spawn is an event and not an exit, and both mean that there is no server.
   let ended: string | undefined
   const end = new Promise<void>((resolve) => {

@@ -1,0 +1,233 @@
+/**
+ * Files and pipes of rows for the command line: JSON lines, `.fvecs` and Arrow IPC, read piece by piece, so that a
+ * file of any size takes little memory. Each piece says where it was (line, vector, row), for whoever must correct it.
+ */
+import { createReadStream } from "node:fs"
+import { stat } from "node:fs/promises"
+import { extname } from "node:path"
+import { failure } from "../protocols/errors.ts"
+
+export const formats = ["jsonl", "arrow", "fvecs"] as const
+export type Format = (typeof formats)[number]
+
+/** What one piece is called, for messages. */
+export const unitOf: { readonly [F in Format]: string } = { jsonl: "line", arrow: "row", fvecs: "vector" }
+
+/** One row as it lies in its file; `at` counts from 1. */
+export interface Piece<A> {
+  readonly at: number
+  readonly value: A
+}
+
+export interface Input {
+  readonly name: string
+  readonly format: Format
+  /** Of the whole file; undefined for a pipe. */
+  readonly bytes: number | undefined
+  readonly bytesRead: () => number
+  readonly chunks: AsyncIterable<Uint8Array>
+}
+
+/** A line or a vector that is longer than any row can be. */
+const PIECE_BYTES_MAX = 16 * 1024 * 1024
+const CHUNK_BYTES = 256 * 1024
+
+const extensions: { readonly [extension: string]: Format } = {
+  ".jsonl": "jsonl",
+  ".ndjson": "jsonl",
+  ".json": "jsonl",
+  ".arrow": "arrow",
+  ".arrows": "arrow",
+  ".feather": "arrow",
+  ".ipc": "arrow",
+  ".fvecs": "fvecs"
+}
+
+const ARROW_MAGIC = new TextEncoder().encode("ARROW1")
+/** The magic and its padding: what follows is what a stream has, and then a footer that nobody needs. */
+const ARROW_FILE_HEAD = 8
+const CONTINUATION = 0xffff_ffff
+
+const isArrowFile = (head: Uint8Array): boolean => ARROW_MAGIC.every((byte, i) => head[i] === byte)
+
+/** By the first bytes, for a pipe or a name that says nothing. */
+const formatOf = (head: Uint8Array): Format | undefined => {
+  if (isArrowFile(head)) return "arrow"
+  if (head.length >= 4 && new DataView(head.buffer, head.byteOffset).getUint32(0, true) === CONTINUATION) return "arrow"
+  const first = head.find((byte) => byte > 0x20)
+  return first === undefined || first === 0x7b ? "jsonl" : undefined
+}
+
+/** Opens a file, or stdin for "-". Its format is what was given, or what its name or its first bytes say. */
+export const openInput = async (path: string, given: Format | undefined): Promise<Input> => {
+  const isPipe = path === "-"
+  const bytes = isPipe ? undefined : await stat(path).then((found) => (found.isFile() ? found.size : undefined))
+  const stream: AsyncIterable<Buffer> = isPipe ? process.stdin : createReadStream(path, { highWaterMark: CHUNK_BYTES })
+  const iterator = stream[Symbol.asyncIterator]()
+  const heads: Array<Uint8Array> = []
+  let headBytes = 0
+  while (headBytes < ARROW_FILE_HEAD) {
+    const next = await iterator.next()
+    if (next.done === true) break
+    heads.push(next.value)
+    headBytes += next.value.length
+  }
+  const head = heads.length === 1 ? heads[0]! : Buffer.concat(heads)
+  const name = isPipe ? "stdin" : path
+  const format = given ?? extensions[extname(path).toLowerCase()] ?? formatOf(head)
+  if (format === undefined) {
+    throw failure("bad-request", `cannot tell the format of ${name}: give --format ${formats.join("|")}`)
+  }
+  let bytesRead = 0
+  async function* chunks(): AsyncGenerator<Uint8Array> {
+    bytesRead += head.length
+    const skip = format === "arrow" && isArrowFile(head) ? ARROW_FILE_HEAD : 0
+    if (head.length > skip) yield head.subarray(skip)
+    for (let next = await iterator.next(); next.done !== true; next = await iterator.next()) {
+      bytesRead += next.value.length
+      yield next.value
+    }
+  }
+  return { name, format, bytes, bytesRead: () => bytesRead, chunks: chunks() }
+}
+
+/** The lines that are not blank, without their ends. */
+export async function* readLines(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<ReadonlyArray<Piece<Uint8Array>>> {
+  let rest: Array<Uint8Array> = []
+  let restBytes = 0
+  let at = 0
+  const take = (line: Uint8Array): Piece<Uint8Array> | undefined => {
+    at++
+    const whole = restBytes === 0 ? line : Buffer.concat([...rest, line])
+    rest = []
+    restBytes = 0
+    return whole.some((byte) => byte > 0x20) ? { at, value: whole } : undefined
+  }
+  for await (const chunk of chunks) {
+    const lines: Array<Piece<Uint8Array>> = []
+    let from = 0
+    for (let to = chunk.indexOf(0x0a); to >= 0; to = chunk.indexOf(0x0a, from)) {
+      const line = take(chunk.subarray(from, to))
+      if (line !== undefined) lines.push(line)
+      from = to + 1
+    }
+    if (from < chunk.length) {
+      rest.push(chunk.subarray(from))
+      restBytes += chunk.length - from
+      if (restBytes > PIECE_BYTES_MAX) {
+        throw failure("too-large", `line ${at + 1} has more than ${PIECE_BYTES_MAX} bytes`)
+      }
+    }
+    if (lines.length > 0) yield lines
+  }
+  const last = restBytes === 0 ? undefined : take(new Uint8Array(0))
+  if (last !== undefined) yield [last]
+}
+
+/** Each vector is its dimension as 32 bits, and as many floats of 32 bits. */
+export async function* readFvecs(
+  chunks: AsyncIterable<Uint8Array>
+): AsyncGenerator<ReadonlyArray<Piece<Float32Array>>> {
+  let rest: Uint8Array = new Uint8Array(0)
+  let at = 0
+  for await (const chunk of chunks) {
+    const bytes = rest.length === 0 ? chunk : Buffer.concat([rest, chunk])
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+    const vectors: Array<Piece<Float32Array>> = []
+    let from = 0
+    while (bytes.length - from >= 4) {
+      const dimension = view.getInt32(from, true)
+      if (dimension < 1 || dimension * 4 > PIECE_BYTES_MAX) {
+        throw failure("bad-request", `vector ${at + 1} says that it has ${dimension} dimensions: this is no .fvecs`)
+      }
+      const end = from + 4 + dimension * 4
+      if (end > bytes.length) break
+      // A copy, since the bytes need not lie on a border of four.
+      vectors.push({ at: ++at, value: new Float32Array(bytes.slice(from + 4, end).buffer) })
+      from = end
+    }
+    rest = bytes.slice(from)
+    if (vectors.length > 0) yield vectors
+  }
+  if (rest.length > 0) throw failure("bad-request", `the file ends in the middle of vector ${at + 1}`)
+}
+
+// ---- Arrow. Its library is the caller's to load; here is only the shape of what it hands out.
+
+interface ArrowVector extends Iterable<unknown> {
+  readonly type: { readonly precision?: number; toString(): string }
+  readonly nullCount: number
+  readonly get: (row: number) => unknown
+  readonly toArray: () => ArrayLike<unknown>
+}
+
+export interface ArrowBatch {
+  readonly numRows: number
+  readonly schema: { readonly fields: ReadonlyArray<{ readonly name: string }> }
+  readonly getChild: (name: string) => ArrowVector | null
+}
+
+export interface ArrowRow {
+  readonly key: unknown
+  readonly vector: unknown
+  readonly fields: { readonly [name: string]: unknown }
+}
+
+const isVector = (value: unknown): value is ArrowVector =>
+  typeof value === "object" && value !== null && "nullCount" in value && "toArray" in value
+
+/** What JSON can say of a value of Arrow; throws what it cannot. */
+const plainOf = (value: unknown, where: string): unknown => {
+  if (value === null || value === undefined) return null
+  if (typeof value === "bigint") {
+    return value >= Number.MIN_SAFE_INTEGER && value <= Number.MAX_SAFE_INTEGER ? Number(value) : String(value)
+  }
+  if (typeof value !== "object") return value
+  if (value instanceof Date) return value.toISOString()
+  if (value instanceof Uint8Array) throw failure("bad-request", `${where}: bytes cannot be a field`)
+  if (isVector(value) || Array.isArray(value) || ArrayBuffer.isView(value)) {
+    return Array.from(value as Iterable<unknown>, (each) => plainOf(each, where))
+  }
+  const object = "toJSON" in value && typeof value.toJSON === "function" ? (value.toJSON() as object) : value
+  return Object.fromEntries(Object.entries(object).map(([name, each]) => [name, plainOf(each, where)]))
+}
+
+/** A list's numbers; halves and nulls are read one by one, since their arrays hold bits. */
+const numbersOf = (value: unknown): unknown => {
+  if (!isVector(value)) return value
+  if (value.nullCount > 0 || value.type.precision === 0) return Array.from(value)
+  const array = value.toArray()
+  return array instanceof Float32Array || array instanceof Float64Array ? array : Array.from(array)
+}
+
+/** The rows of a stream's batches: its key and its vector by their names, and whatever else as fields. */
+export async function* readArrow(
+  batches: AsyncIterable<ArrowBatch>,
+  keyName: string,
+  vectorName: string
+): AsyncGenerator<ReadonlyArray<Piece<ArrowRow>>> {
+  let at = 0
+  for await (const batch of batches) {
+    const keys = batch.getChild(keyName)
+    const vectors = batch.getChild(vectorName)
+    const names = batch.schema.fields.map(({ name }) => name)
+    if (keys === null || vectors === null) {
+      const missing = keys === null ? keyName : vectorName
+      throw failure("field-not-found", `there is no column ${missing}, but ${names.join(", ")}`)
+    }
+    const others = names
+      .filter((name) => name !== keyName && name !== vectorName)
+      .map((name) => [name, batch.getChild(name)!] as const)
+    yield Array.from({ length: batch.numRows }, (_, row) => ({
+      at: at + row + 1,
+      value: {
+        key: keys.get(row),
+        vector: numbersOf(vectors.get(row)),
+        fields: Object.fromEntries(
+          others.map(([name, column]) => [name, plainOf(column.get(row), `row ${at + row + 1}, ${name}`)])
+        )
+      }
+    }))
+    at += batch.numRows
+  }
+}
