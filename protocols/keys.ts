@@ -3,7 +3,7 @@
  * so equal keys are equal in a Map. Many are a `KeyColumn`: plain bytes.
  */
 import { limits } from "./limits.ts"
-import { type Reader, utf8, WireError, type Writer } from "./wire.ts"
+import { type Reader, shortLived, utf8, WireError, type Writer } from "./wire.ts"
 
 export type KeyType = "Int64" | "VarChar"
 export type Key = number | bigint | string
@@ -56,7 +56,7 @@ export const keysOf = (column: KeyColumn): Array<Key> =>
 export const pickKeys = (column: KeyColumn, rows: ArrayLike<number>): KeyColumn => {
   const count = rows.length
   if (column.type === "Int64") {
-    const values = new BigInt64Array(count)
+    const values = shortLived.i64s(count)
     for (let i = 0; i < count; i++) values[i] = column.values[rows[i]!]!
     return { type: "Int64", count, values }
   }

@@ -46,6 +46,25 @@ const allocate = (size: number): Uint8Array => {
   return new Uint8Array(buffer, byteOffset, size)
 }
 
+/**
+ * Arrays for one answer. What they hold at first is anything. An array of its own memory costs ten times as much, and
+ * a view of a tiny one even more.
+ */
+export const shortLived = {
+  u32s: (length: number): Uint32Array => {
+    const { buffer, byteOffset } = Buffer.allocUnsafe(length * 4)
+    return new Uint32Array(buffer, byteOffset, length)
+  },
+  f64s: (length: number): Float64Array => {
+    const { buffer, byteOffset } = Buffer.allocUnsafe(length * 8)
+    return new Float64Array(buffer, byteOffset, length)
+  },
+  i64s: (length: number): BigInt64Array => {
+    const { buffer, byteOffset } = Buffer.allocUnsafe(length * 8)
+    return new BigInt64Array(buffer, byteOffset, length)
+  }
+}
+
 /** Grows as it is written to. `finish` gives the bytes, which are the caller's own. */
 export class Writer {
   private bytes: Uint8Array
@@ -146,15 +165,17 @@ export class Writer {
   }
   /** Length, padding to 8, bytes. */
   block(value: ArrayBufferView): this {
-    this.u32(value.byteLength).align()
-    return this.raw(new Uint8Array(value.buffer, value.byteOffset, value.byteLength))
+    const { byteLength } = value
+    this.u32(byteLength).align()
+    // Even to look at the buffer of an empty array costs.
+    return byteLength === 0 ? this : this.raw(new Uint8Array(value.buffer, value.byteOffset, byteLength))
   }
   patchU32(at: number, value: number): this {
     this.view.setUint32(at, value, true)
     return this
   }
   finish(): Uint8Array {
-    return this.bytes.subarray(0, this.at)
+    return new Uint8Array(this.bytes.buffer, this.bytes.byteOffset, this.at)
   }
 }
 
@@ -234,37 +255,36 @@ export class Reader {
   }
   raw(count: number): Uint8Array {
     const at = this.take(count)
-    return this.bytes.subarray(at, at + count)
+    return new Uint8Array(this.bytes.buffer, this.bytes.byteOffset + at, count)
   }
   block(): Uint8Array {
     const length = this.u32()
     this.align()
     return length === 0 ? NOTHING : this.raw(length)
   }
-  /** A block that can be looked at as numbers of `size` bytes: where it lies, or a copy that lies right. */
-  private array(size: number): Uint8Array {
-    const block = this.block()
-    if (block.length % size !== 0) throw new WireError(`${block.length} bytes are no array of ${size}`)
-    return block.byteOffset % size === 0 ? block : block.slice()
+  /** A block as numbers of `size` bytes: where it lies, or a copy if it does not lie right. */
+  private array<A>(size: number, view: new (buffer: ArrayBuffer, byteOffset: number, length: number) => A): A {
+    const length = this.u32()
+    if (length % size !== 0) throw new WireError(`${length} bytes are no array of ${size}`)
+    const at = this.align().take(length)
+    const { buffer, byteOffset } = this.bytes
+    return (byteOffset + at) % size === 0
+      ? new view(buffer as ArrayBuffer, byteOffset + at, length / size)
+      : new view(this.bytes.slice(at, at + length).buffer, 0, length / size)
   }
   f32s(): Float32Array {
-    const { buffer, byteOffset, length } = this.array(4)
-    return new Float32Array(buffer as ArrayBuffer, byteOffset, length >> 2)
+    return this.array(4, Float32Array)
   }
   u32s(): Uint32Array {
-    const { buffer, byteOffset, length } = this.array(4)
-    return new Uint32Array(buffer as ArrayBuffer, byteOffset, length >> 2)
+    return this.array(4, Uint32Array)
   }
   f64s(): Float64Array {
-    const { buffer, byteOffset, length } = this.array(8)
-    return new Float64Array(buffer as ArrayBuffer, byteOffset, length >> 3)
+    return this.array(8, Float64Array)
   }
   i64s(): BigInt64Array {
-    const { buffer, byteOffset, length } = this.array(8)
-    return new BigInt64Array(buffer as ArrayBuffer, byteOffset, length >> 3)
+    return this.array(8, BigInt64Array)
   }
   u64s(): BigUint64Array {
-    const { buffer, byteOffset, length } = this.array(8)
-    return new BigUint64Array(buffer as ArrayBuffer, byteOffset, length >> 3)
+    return this.array(8, BigUint64Array)
   }
 }

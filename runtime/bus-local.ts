@@ -196,6 +196,12 @@ export const begin = (
   } catch (defect) {
     handling = Effect.die(defect)
   }
+  // Answered already: there is nothing left for a fiber to do.
+  if (Exit.isExit(handling)) {
+    const exit = handling as Exit.Exit<Reply>
+    if (exit._tag === "Failure") logDeath(server, message.subject, exit)
+    return exit
+  }
   const fiber = server.run(handling)
   const exit = fiber.pollUnsafe()
   if (exit !== undefined) {

@@ -2,7 +2,7 @@
  * Protocols over the bus: serving one, and calling one at an address. A call ends in its value or an ElanusError;
  * "ambiguous" where the request may have been carried out.
  */
-import { Effect, type Scope } from "effect"
+import { Effect, Exit, type Scope } from "effect"
 import { ElanusError, failure } from "../protocols/errors.ts"
 import {
   type Call,
@@ -22,6 +22,9 @@ type Calls = { readonly [name: string]: Call<any, any> }
 export type Handlers<C extends Calls> = {
   readonly [K in keyof C]: (payload: PayloadOf<C[K]>) => Effect.Effect<SuccessOf<C[K]>, ElanusError>
 }
+
+/** Addresses whose subjects are remembered. */
+const ADDRESSES_MAX = 1_024
 
 const OVERLOADED = { data: encodeFailure(failure("overloaded", "too many requests at once")) }
 
@@ -44,8 +47,13 @@ export const serve = Effect.fnUntraced(function* <C extends Calls>(
       } catch (cause) {
         return fail(failure("bad-request", `${protocol.name}.${name}: ${String(cause)}`))
       }
-      return Effect.matchEffect(handler(request as never), {
-        onSuccess: (value) => Effect.sync(() => ({ data: encodeAnswer(success.encode(value)) })),
+      const handling = handler(request as never)
+      // What needs no wait needs no fiber either.
+      if (Exit.isExit(handling) && handling._tag === "Success") {
+        return Effect.succeed({ data: encodeAnswer(success, handling.value) })
+      }
+      return Effect.matchEffect(handling, {
+        onSuccess: (value) => Effect.succeed({ data: encodeAnswer(success, value) }),
         onFailure: fail
       })
     })
@@ -83,20 +91,30 @@ export const remote = Effect.fnUntraced(function* <C extends Calls>(
 ): Effect.fn.Return<Remote<C>, never, Bus | Node> {
   const bus = yield* Bus
   const { cluster } = yield* Node
+  /** By name and address: a subject that is put together anew is also hashed anew. */
+  const subjects = new Map<string, Map<string, string>>()
+  const subjectOf = (name: string, address: string): string => {
+    let mine = subjects.get(name)
+    if (mine === undefined) subjects.set(name, (mine = new Map()))
+    let subject = mine.get(address)
+    if (subject === undefined) {
+      if (mine.size >= ADDRESSES_MAX) mine.clear()
+      mine.set(address, (subject = roleSubject(cluster, address, protocol.name, name)))
+    }
+    return subject
+  }
   return {
     call: (address, name, payload, timeoutMs) => {
       const codec = protocol.calls[name]!
-      return bus
-        .request(roleSubject(cluster, address, protocol.name, name), codec.payload.encode(payload), { timeoutMs })
-        .pipe(
-          Effect.matchEffect({
-            onFailure: (error) => Effect.fail(ofBus(error, `${protocol.name}.${name}`)),
-            onSuccess: (reply) => {
-              const answer = decodeAnswer(reply.data)
-              return answer instanceof ElanusError ? Effect.fail(answer) : Effect.succeed(codec.success.decode(answer))
-            }
-          })
-        )
+      return bus.request(subjectOf(name, address), codec.payload.encode(payload), { timeoutMs }).pipe(
+        Effect.matchEffect({
+          onFailure: (error) => Effect.fail(ofBus(error, `${protocol.name}.${name}`)),
+          onSuccess: (reply) => {
+            const answer = decodeAnswer(reply.data)
+            return answer instanceof ElanusError ? Effect.fail(answer) : Effect.succeed(codec.success.decode(answer))
+          }
+        })
+      )
     }
   }
 })

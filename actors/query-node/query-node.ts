@@ -8,13 +8,13 @@ import { type Key, keyAt, type KeyType, pickKeys } from "../../protocols/keys.ts
 import type { DeleteFile, Metric, ObjectRef, Segment as Description } from "../../protocols/metadata.ts"
 import { QueryNodeProtocol, type SegmentGet, type SegmentRead, type SegmentSearch } from "../../protocols/query-node.ts"
 import type { FoundRows, Hits } from "../../protocols/streaming-node.ts"
+import { shortLived } from "../../protocols/wire.ts"
 import { Catalog } from "../../runtime/catalog.ts"
 import { Node } from "../../runtime/node.ts"
 import { serve } from "../../runtime/remote.ts"
 import { Compute } from "../../storage/compute.ts"
 import { VectorIndexes } from "../../storage/index.ts"
 import { Objects } from "../../storage/objects.ts"
-import type { StorageError } from "../../storage/outcome.ts"
 import { mergeHits, packRows } from "../merge.ts"
 import { Segment } from "./segment.ts"
 
@@ -175,12 +175,13 @@ export const queryNode = Effect.gen(function* () {
 
   /** The usual search, one vector in one indexed segment, needs nothing that Effect gives. */
   const searchNow = (segment: Segment, { ef, limit, queries, read }: SegmentSearch): Hits => {
-    const { ranks, rows } = segment.search(queries, limit, ef, read.timestamp)
-    return {
-      counts: Uint32Array.of(rows.length),
-      keys: pickKeys(segment.columns.keys, rows),
-      ranks: new Float64Array(ranks)
-    }
+    const found = segment.search(queries, limit, ef, read.timestamp)
+    const count = found.rows.length
+    const counts = shortLived.u32s(1)
+    counts[0] = count
+    const ranks = shortLived.f64s(count)
+    for (let i = 0; i < count; i++) ranks[i] = found.ranks[i]!
+    return { counts, keys: pickKeys(segment.columns.keys, found.rows), ranks }
   }
 
   const searchOne = Effect.fnUntraced(function* (segment: Segment, request: SegmentSearch) {
