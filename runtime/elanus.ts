@@ -263,28 +263,39 @@ const client = (send: Send, payloadMax: number, database: string, dispose: () =>
   }
 
   /** Sends until an answer, a lasting error, or the deadline. What is sent may be sent again: reads, and writes with an id. */
-  const ask = async (
+  const ask = (
     subject: string,
     data: Uint8Array,
     headers: Record<string, string>,
     timeoutMs: number = limits.requestTimeoutMs
+  ): Reply | Promise<Reply> => {
+    if (timeoutMs !== limits.requestTimeoutMs) return askAgain(subject, data, headers, timeoutMs)
+    const sent = send(subject, data, headers, timeoutMs)
+    const pause = sent instanceof Promise ? undefined : breathe()
+    // Answered within this process already, as most searches are when embedded: not a single promise.
+    if (!(sent instanceof Promise) && pause === undefined && errorOf(sent) === undefined) return sent
+    return askAgain(subject, data, headers, timeoutMs, sent, pause)
+  }
+
+  const askAgain = async (
+    subject: string,
+    data: Uint8Array,
+    headers: Record<string, string>,
+    timeoutMs: number,
+    first?: Reply | Promise<Reply>,
+    pause?: Promise<void>
   ): Promise<Reply> => {
+    let next = first
+    if (pause !== undefined) await pause
     let left = timeoutMs
     let deadline = 0
     let waitMs = RETRY_FIRST_MS
     while (true) {
       let error: ElanusError
       try {
-        const sent = send(
-          subject,
-          data,
-          timeoutMs === limits.requestTimeoutMs
-            ? headers
-            : { ...headers, [headerNames.timeout]: String(Math.ceil(left)) },
-          left
-        )
-        if (!(sent instanceof Promise)) await breathe()
-        const reply = sent instanceof Promise ? await sent : sent
+        const timed = { ...headers, [headerNames.timeout]: String(Math.ceil(left)) }
+        const reply = await (next ?? send(subject, data, timeoutMs === limits.requestTimeoutMs ? headers : timed, left))
+        next = undefined
         const failed = errorOf(reply)
         if (failed === undefined) return reply
         error = failed
@@ -389,7 +400,8 @@ const client = (send: Send, payloadMax: number, database: string, dispose: () =>
       mustBeU32("limit", limit)
       mustBeU32("offset", offset)
       mustBeU32("ef", ef)
-      const reply = await ask(subjects.search, binary.search.encode(request), asBinary, options.timeoutMs)
+      const asked = ask(subjects.search, binary.search.encode(request), asBinary, options.timeoutMs)
+      const reply = asked instanceof Promise ? await asked : asked
       const found = binary.hits.decode(reply.data)
       saw(found.timestamp)
       const lists: Array<Array<Hit>> = []
@@ -427,7 +439,8 @@ const client = (send: Send, payloadMax: number, database: string, dispose: () =>
         const mine = await spec(options)
         const { outputFields = ["*"] } = options
         const request = { keys: toKeys(mine, ids), outputFields, level: level(options) }
-        const reply = await ask(subjects.get, binary.get.encode(request), asBinary, options.timeoutMs).catch(forget)
+        const data = binary.get.encode(request)
+        const reply = await Promise.resolve(ask(subjects.get, data, asBinary, options.timeoutMs)).catch(forget)
         const found = binary.found.decode(reply.data)
         saw(found.timestamp)
         return Array.from({ length: found.keys.count }, (_, i) => rowAt(found, i, mine.dimension, outputFields))

@@ -19,6 +19,7 @@ import type { RequestId } from "../../protocols/record.ts"
 import { fieldBytesAt, pickFields, pickRows, type RowBatch, rowBatchBytes } from "../../protocols/rows.ts"
 import type { FoundRows, Hits, ReadTime } from "../../protocols/streaming-node.ts"
 import { fromMillis, later, type Timestamp } from "../../protocols/timestamp.ts"
+import { shortLived } from "../../protocols/wire.ts"
 import { distanceOf } from "../../storage/distance.ts"
 import { makeCoordinator } from "../coordinator-client.ts"
 import { mergeFound, mergeHits, packRows } from "../merge.ts"
@@ -154,29 +155,27 @@ export const makeRequests = Effect.gen(function* () {
 
   // ---- reads
 
-  /** The time of a read, for all of its shards (protocols/README.md, 3.4). */
-  const timeOf = (
-    collection: Collection,
-    level: ReadLevel,
-    timeoutMs: number
-  ): Effect.Effect<ReadTime, ElanusError> => {
-    const { at, consistency, token } = level
-    if (at !== undefined) return Effect.succeed({ _tag: "At", timestamp: at })
+  /** The time of a read, for all of its shards (protocols/README.md, 3.4), if nobody has to be asked for it. */
+  const timeKnown = (collection: Collection, { at, consistency, token }: ReadLevel): ReadTime | undefined => {
+    if (at !== undefined) return { _tag: "At", timestamp: at }
     const closed = routing.closed(collection)
-    const atLeast = (timestamp: Timestamp): Effect.Effect<ReadTime> =>
-      Effect.succeed({ _tag: "At", timestamp: later(timestamp, token) })
-    if (consistency === "Session" && token > 0n) return atLeast(closed)
-    if (consistency === "Eventually" && closed > 0n) return atLeast(closed)
-    if (consistency === "Bounded") {
-      const oldest = fromMillis(clock.currentTimeMillisUnsafe() - BOUNDED_MS)
-      if (closed >= oldest) return atLeast(closed)
-      const step = fromMillis(BOUNDED_STEP_MS)
-      return Effect.flatMap(patientOracle(timeoutMs), (now) => atLeast(now - (now % step)))
+    if (
+      (consistency === "Session" && token > 0n) ||
+      (consistency === "Eventually" && closed > 0n) ||
+      (consistency === "Bounded" && closed >= fromMillis(clock.currentTimeMillisUnsafe() - BOUNDED_MS))
+    ) {
+      return { _tag: "At", timestamp: later(closed, token) }
     }
     // Strong, and whoever brings no token: all that was acknowledged when the request came.
-    if (collection.channels.length === 1) return Effect.succeed({ _tag: "Latest" })
-    return Effect.flatMap(patientOracle(timeoutMs), atLeast)
+    return consistency !== "Bounded" && collection.channels.length === 1 ? { _tag: "Latest" } : undefined
   }
+
+  /** The same, if the oracle has to be asked. */
+  const timeAsked = ({ consistency, token }: ReadLevel, timeoutMs: number): Effect.Effect<ReadTime, ElanusError> =>
+    Effect.map(patientOracle(timeoutMs), (now) => {
+      const enough = consistency === "Bounded" ? now - (now % fromMillis(BOUNDED_STEP_MS)) : now
+      return { _tag: "At", timestamp: later(enough, token) }
+    })
 
   const shardsOf = (collection: Collection): ReadonlyArray<number> => collection.channels.map((_, shard) => shard)
 
@@ -186,8 +185,8 @@ export const makeRequests = Effect.gen(function* () {
     level: ReadLevel,
     timeoutMs: number,
     ask: (shard: number, time: ReadTime) => Effect.Effect<A & { readonly timestamp: Timestamp }, ElanusError>
-  ): Effect.Effect<{ readonly parts: ReadonlyArray<A>; readonly timestamp: Timestamp }, ElanusError> =>
-    Effect.flatMap(timeOf(collection, level, timeoutMs), (time) => {
+  ): Effect.Effect<{ readonly parts: ReadonlyArray<A>; readonly timestamp: Timestamp }, ElanusError> => {
+    const askAll = (time: ReadTime) => {
       if (collection.channels.length === 1) {
         return Effect.map(ask(0, time), (part) => {
           saw(part.timestamp)
@@ -202,7 +201,10 @@ export const makeRequests = Effect.gen(function* () {
           return { parts, timestamp }
         }
       )
-    })
+    }
+    const time = timeKnown(collection, level)
+    return time === undefined ? Effect.flatMap(timeAsked(level, timeoutMs), askAll) : askAll(time)
+  }
 
   const search = (
     collection: Collection,
@@ -231,7 +233,7 @@ export const makeRequests = Effect.gen(function* () {
     )
     return Effect.flatMap(found, ({ parts, timestamp }) => {
       const hits = reduced(collection, request, parts)
-      const distances = new Float64Array(hits.ranks.length)
+      const distances = shortLived.f64s(hits.ranks.length)
       for (let i = 0; i < distances.length; i++) distances[i] = distanceOf(collection.spec.metric, hits.ranks[i]!)
       const { counts, keys } = hits
       const wants = wantsOf(collection, request.outputFields)
