@@ -19,7 +19,7 @@ export interface Coordinator {
   ) => Effect.Effect<SuccessOf<Calls[K]>, ElanusError>
 }
 
-const AGAIN = new Set<ErrorCode>(["unavailable", "disconnected", "ambiguous", "deposed"])
+const AGAIN: ReadonlySet<ErrorCode> = new Set(["unavailable", "disconnected", "ambiguous", "deposed"])
 /** One that hangs must not take the whole deadline from its successor. */
 const TRY_MS = 3_000
 const WAIT_FIRST_MS = 10

@@ -22,12 +22,13 @@ const versioned = <A, I>(what: string, version: number, schema: Schema.Codec<A, 
   return {
     encode: (value: A): Uint8Array => utf8.encode(JSON.stringify({ v: version, ...(encode(value) as object) })),
     decode: (bytes: Uint8Array): A => {
-      let json: { v?: unknown }
+      let json: { readonly v?: unknown } | null
       try {
         json = JSON.parse(utf8.decode(bytes))
       } catch {
         throw new MetadataUnreadable(`${what}: not JSON`)
       }
+      if (typeof json !== "object" || json === null) throw new MetadataUnreadable(`${what}: not an object`)
       if (json.v !== version) throw new MetadataUnreadable(`${what}: format ${json.v}; this version reads ${version}`)
       try {
         return decode(json)

@@ -3,7 +3,8 @@
  * is the codec of what is asked and of what is answered. Errors are always an ElanusError, of the table in errors.ts.
  */
 import type { Schema } from "effect"
-import { ElanusError, type ErrorCode, errorKinds, failure } from "./errors.ts"
+import type { ElanusError } from "./errors.ts"
+import { type ErrorCode, errorKinds, failure } from "./errors.ts"
 import { type Codec, Reader, schemaCodec, Writer } from "./wire.ts"
 
 export interface Call<P, S> {
@@ -53,5 +54,5 @@ export const decodeAnswer = (bytes: Uint8Array): Uint8Array | ElanusError => {
   const reader = new Reader(bytes.subarray(8))
   const code = reader.text()
   const reason = reader.text()
-  return failure(code in errorKinds ? (code as ErrorCode) : "internal", reason)
+  return failure(Object.hasOwn(errorKinds, code) ? (code as ErrorCode) : "internal", reason)
 }

@@ -19,12 +19,7 @@ export class Leases extends Context.Service<
      * The outcome holds the new revision: larger than every one before it, of any key. With `ttlMs` the key goes by
      * itself unless it is put again in time (whole seconds, at least 1,000); without, it stays.
      */
-    readonly put: (
-      key: string,
-      value: Uint8Array,
-      expected: number,
-      ttlMs?: number
-    ) => Effect.Effect<Outcome<number>>
+    readonly put: (key: string, value: Uint8Array, expected: number, ttlMs?: number) => Effect.Effect<Outcome<number>>
 
     /** Takes the key away if its revision still is `expected`. */
     readonly remove: (key: string, expected: number) => Effect.Effect<Outcome<void>>

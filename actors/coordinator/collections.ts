@@ -121,7 +121,8 @@ export const collectionKeeper = (truth: Truth, id: string) =>
           )
         })
         .pipe(
-          Effect.catch(() => Effect.sleep(RETRY_MS)),
+          Effect.retry(Schedule.spaced(RETRY_MS)),
+          Effect.orDie,
           Effect.as({ type: "Provisioned" } as const)
         )
 

@@ -22,8 +22,8 @@ export const parseBody = (bytes: Uint8Array): Body => {
   let text: string
   try {
     text = utf8.decode(bytes)
-  } catch {
-    throw bad("the body is not UTF-8")
+  } catch (cause) {
+    throw bad(`the body is not UTF-8: ${String(cause)}`)
   }
   let value: unknown
   try {

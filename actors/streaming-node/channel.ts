@@ -2,20 +2,12 @@
  * The owner of one channel: the only writer of its log, the owner of the shards on it, and the one who plans their
  * reads. This file is the actor: what it owes in each state, and how it answers. The parts are beside it.
  */
-import { Clock, Deferred, Effect, FiberMap, Schedule } from "effect"
+import { Clock, Deferred, Effect, Schedule } from "effect"
 import { type ElanusError, failure } from "../../protocols/errors.ts"
 import { limits } from "../../protocols/limits.ts"
-import {
-  type ChannelKey,
-  checkpointZero,
-  leaseKey,
-  metadata,
-  metaKey,
-  type Order,
-  orderAbove
-} from "../../protocols/metadata.ts"
-import { type Entry, RecordDamaged, type LogRecord, requestKey } from "../../protocols/record.ts"
+import { type ChannelKey, type Checkpoint, metaKey, type Order } from "../../protocols/metadata.ts"
 import { QueryNodeProtocol } from "../../protocols/query-node.ts"
+import { type Entry, type LogRecord, requestKey } from "../../protocols/record.ts"
 import type { ReadTime, Route, ShardStats, Write, Written } from "../../protocols/streaming-node.ts"
 import type { Timestamp } from "../../protocols/timestamp.ts"
 import { activate, type Self } from "../../runtime/actor.ts"
@@ -24,34 +16,33 @@ import { Node } from "../../runtime/node.ts"
 import { provider } from "../../runtime/provide.ts"
 import { remote } from "../../runtime/remote.ts"
 import { makeSignal } from "../../runtime/signal.ts"
-import { Compute } from "../../storage/compute.ts"
+import type { Compute } from "../../storage/compute.ts"
 import { Leases } from "../../storage/leases.ts"
 import { Log } from "../../storage/log.ts"
 import { Meta } from "../../storage/meta.ts"
-import { Objects } from "../../storage/objects.ts"
+import type { Objects } from "../../storage/objects.ts"
+import type { StorageError } from "../../storage/outcome.ts"
 import { makeCoordinator } from "../coordinator-client.ts"
 import { nonce } from "../nonce.ts"
 import { sharedCall } from "../shared-call.ts"
 import { Chain } from "./chain.ts"
-import { fence, type Fenced, type Identity, stop } from "./fence.ts"
-import { flushOldest, loadFilters, loadRequests } from "./flushing.ts"
-import { handOff } from "./handoff.ts"
+import { saveCheckpoint, takeKey } from "./channel-key.ts"
+import { fence, type Fenced, stop } from "./fence.ts"
+import { loadRequests } from "./flushing.ts"
 import { channelLifecycle } from "./lifecycle.ts"
 import { Owner } from "./owner.ts"
 import { type ReadDeps, settleTime } from "./reading.ts"
 import { Requests } from "./requests.ts"
 import { type Shard, shardKey } from "./shard.ts"
 import { Stamps } from "./stamps.ts"
-import { answer, makePending, write } from "./writer.ts"
+import { keepUp } from "./upkeep.ts"
+import { answer, type InFlight, makePending, type Pending, refuse, write } from "./writer.ts"
 
 type Event = Parameters<Self<typeof channelLifecycle>["advance"]>[0]
 
 const RETRY_MS = 100
 const CHECKPOINT_MS = 500
-/** Nothing that grows is looked at more seldom than this. */
-const MAINTAIN_MS = 1_000
 const WRITER_GRANT = 4_096
-const FLUSHES_AT_ONCE = 2
 const patiently = Schedule.spaced(RETRY_MS)
 
 /** Tries again, after a while, what could not tell yet. */
@@ -71,9 +62,10 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
   const queryNodes = yield* remote(QueryNodeProtocol)
   const provide = yield* provider<Log | Objects | Compute>()
   const changed = makeSignal()
-  const key = leaseKey.channel(channel)
   let owner: Owner | undefined
   let trouble = ""
+  /** What was in flight when the writer ended, in order. */
+  let inDoubt: ReadonlyArray<InFlight> = []
 
   // ---- time
 
@@ -91,32 +83,35 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
 
   // ---- duties
 
-  /** Takes the channel's key, by its revision and only on a newer order than the one that is in it. */
-  const take: Effect.Effect<Event> = Effect.gen(function* () {
-    const mine = yield* nonce
+  /** Whoever still waits to be written is told at once that it is not: another owner will take it. */
+  const end = (event: Event, detail: string): Event => {
+    trouble = detail
+    if (owner !== undefined) refuse(owner.queue.take(Infinity), failure("moved", detail))
+    for (const { pending } of inDoubt) refuse(pending, failure("ambiguous", detail))
+    inDoubt = []
+    return event
+  }
+  const stale = (detail: string) => end({ type: "Stale" }, detail)
+  const damaged = (detail: string) => end({ type: "Damaged" }, detail)
+  const ofStorage = (error: StorageError): Event | undefined =>
+    error.reason === "unavailable" ? undefined : damaged(error.detail)
+  /** Tries again what the storage could not tell yet. */
+  const whileUnavailable = (attempt: Effect.Effect<Event | undefined, StorageError>): Effect.Effect<Event> =>
+    untilDecided(Effect.catch(attempt, (error) => Effect.succeed(ofStorage(error))))
+
+  const take = Effect.gen(function* () {
     const state = yield* log.open(channel)
-    const found = yield* leases.get(key)
-    const held = found._tag === "Some" ? metadata.channel.decode(found.value.value) : undefined
-    const revision = found._tag === "Some" ? found.value.revision : 0
-    if (held !== undefined && !orderAbove(order, held.order)) {
-      // A second activation of the same order is ours only if we held the key before; and then it takes it anew.
-      if (held.node !== node.id || orderAbove(held.order, order)) return stale("a newer order holds the channel")
-    }
-    if (held !== undefined && held.log !== "" && held.log !== state.incarnation) {
-      return damaged(`the log was replaced: it is ${state.incarnation}, and the checkpoint is of ${held.log}`)
-    }
-    const checkpoint = held?.checkpoint ?? checkpointZero
-    const value: ChannelKey = { order, node: node.id, nonce: mine, epoch: null, checkpoint, log: state.incarnation }
-    const outcome = yield* leases.put(key, metadata.channel.encode(value), revision)
-    let taken: number
-    if (outcome._tag === "Done") taken = outcome.value
-    else {
-      // Ours after all, if what is there now carries our nonce; whatever else it is, the next try looks anew.
-      const now = yield* leases.get(key)
-      if (now._tag === "None" || metadata.channel.decode(now.value.value).nonce !== mine) return undefined
-      taken = now.value.revision
-    }
-    const who: Identity = { channel, epoch: BigInt(taken), nonce: mine }
+    const taken = yield* takeKey(leases, {
+      channel,
+      node: node.id,
+      order,
+      nonce: yield* nonce,
+      log: state.incarnation
+    })
+    if (taken === undefined) return undefined
+    if (taken._tag === "Stale") return stale(taken.detail)
+    if (taken._tag === "Damaged") return damaged(taken.detail)
+    const { checkpoint, revision, who } = taken
     owner = new Owner({
       node: node.id,
       who,
@@ -127,24 +122,12 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
       stamps: new Stamps(checkpoint.timestamp, checkpoint.floor),
       requests: new Requests(checkpoint.requestFloor),
       checkpoint,
-      keyRevision: taken
+      keyRevision: revision
     })
+    owner.learnLog(state)
     return { type: "Taken" } as const
-  }).pipe(
-    Effect.catch((error) =>
-      error.reason === "unavailable" ? Effect.succeed(undefined) : Effect.succeed(damaged(error.detail))
-    ),
-    untilDecided
-  )
+  }).pipe(whileUnavailable)
 
-  const stale = (detail: string): Event => {
-    trouble = detail
-    return { type: "Stale" }
-  }
-  const damaged = (detail: string): Event => {
-    trouble = detail
-    return { type: "Damaged" }
-  }
   const afterFence = (fenced: Fenced, event: Event): Event =>
     fenced._tag === "Fenced" ? event : fenced._tag === "Stale" ? stale(fenced.detail) : damaged(fenced.detail)
 
@@ -182,15 +165,12 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
   })
 
   /** A record of a collection that our metadata is too old to know: it waits until it does. */
-  const knowSchema = (entry: Entry): Effect.Effect<void, RecordDamaged> =>
+  const knowSchema = (entry: Entry): Effect.Effect<void> =>
     catalog.head() >= entry.schema ? Effect.void : catalog.changed.until(() => catalog.head() >= entry.schema)
 
   const applyRecord = (self: Owner, record: LogRecord, sequence: number, nowMs: number) => {
     self.apply(record, sequence, nowMs)
-    for (const entry of record.entries) {
-      const asked = self.asked.get(askedKey(entry))
-      if (asked !== undefined) self.asked.delete(askedKey(entry))
-    }
+    for (const entry of record.entries) self.asked.delete(askedKey(entry))
     changed.notify()
   }
   const askedKey = (entry: Pick<Entry, "collection" | "shard" | "request">) =>
@@ -218,18 +198,13 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
     inDoubt = inFlight
     return { type: "InDoubt" }
   })
-  let inDoubt: ReadonlyArray<{ readonly record: LogRecord; readonly pending: Parameters<typeof answer>[0] }> = []
-
   /** Fences again: what the log holds below the fence is stored, and what it does not can never be. */
   const settle: Effect.Effect<Event, never, Log> = Effect.gen(function* () {
     const self = owner!
     self.incarnation++
     const fenced = yield* readToFence(self)
-    if (fenced._tag !== "Fenced") {
-      // Not stored by us is all that can be said of them.
-      return afterFence(fenced, { type: "Settled" })
-    }
-    const again: Array<Parameters<typeof answer>[0][number]> = []
+    if (fenced._tag !== "Fenced") return afterFence(fenced, { type: "Settled" })
+    const again: Array<Pending> = []
     for (const { pending, record } of inDoubt) {
       const place = self.place(record.header.lsn)
       if (place !== undefined && place.hash === record.hash) answer(pending, record.header)
@@ -242,133 +217,46 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
   })
 
   /** Moves the checkpoint behind what is flushed, and then, never before, has the log forget what is below. */
-  const checkpoint: Effect.Effect<Event> = Effect.gen(function* () {
+  const checkpoint = Effect.gen(function* () {
     const self = owner!
     while (true) {
-      yield* Effect.sleep(CHECKPOINT_MS)
-      const state = yield* log.open(channel)
-      self.logBytes = state.bytes
-      self.logBytesMax = state.bytesMax
-      self.requests.advance(self.chain.timestamp, 0n)
+      const { lsn } = self
+      const raised = () => self.requests.floorWanted > self.requests.floor
       const place = self.nextCheckpoint()
-      const floor = self.requests.floorWanted > self.requests.floor ? self.requests.floorWanted : self.requests.floor
-      const raised = self.requests.floorWanted > self.requests.floor
-      if ((place === undefined || place.lsn <= self.checkpoint.lsn) && !raised) continue
-      const next = { ...(place ?? self.checkpoint), requestFloor: floor, metadata: catalog.head() }
-      const value: ChannelKey = {
-        order,
-        node: node.id,
-        nonce: self.who.nonce,
-        epoch: self.who.epoch,
-        checkpoint: next,
-        log: state.incarnation
+      const moved = place !== undefined && place.lsn > self.checkpoint.lsn
+      if (moved || raised()) {
+        const state = yield* log.open(channel)
+        self.learnLog(state)
+        const next: Checkpoint = {
+          ...(moved ? place : self.checkpoint),
+          requestFloor: raised() ? self.requests.floorWanted : self.requests.floor,
+          metadata: catalog.head()
+        }
+        const { epoch, nonce: mine } = self.who
+        const value: ChannelKey = { order, node: node.id, nonce: mine, epoch, checkpoint: next, log: state.incarnation }
+        const saved = yield* saveCheckpoint(leases, value, channel, self.keyRevision)
+        if (saved._tag === "Stale") return stale(saved.detail)
+        self.keyRevision = saved.revision
+        if (saved._tag === "Saved") {
+          self.checkpoint = next
+          self.requests.advance(self.chain.timestamp, next.requestFloor)
+          self.forget()
+          if (next.sequence > state.first) yield* log.purge(channel, next.sequence)
+        }
       }
-      const outcome = yield* leases.put(key, metadata.channel.encode(value), self.keyRevision)
-      if (outcome._tag === "Done") self.keyRevision = outcome.value
-      else {
-        const found = yield* leases.get(key)
-        if (found._tag === "None") return damaged("the channel's key is gone")
-        const held = metadata.channel.decode(found.value.value)
-        if (held.nonce !== self.who.nonce) return stale(`node ${held.node} took the channel`)
-        self.keyRevision = found.value.revision
-        if (outcome._tag === "Unavailable" || held.checkpoint.lsn !== next.lsn) continue
-      }
-      self.checkpoint = value.checkpoint
-      self.requests.advance(self.chain.timestamp, floor)
-      self.forget()
-      if (self.checkpoint.sequence > state.first) yield* log.purge(channel, self.checkpoint.sequence)
+      // Not more often than this, and not at all while nothing happens.
+      yield* Effect.sleep(CHECKPOINT_MS)
+      const happened = () => self.lsn > lsn || raised() || (self.nextCheckpoint()?.lsn ?? 0) > self.checkpoint.lsn
+      yield* Effect.raceFirst(changed.until(happened), catalog.changed.until(happened))
     }
-  }).pipe(
-    Effect.catch((error) =>
-      error.reason === "unavailable" ? Effect.succeed(undefined) : Effect.succeed(damaged(error.detail))
-    ),
-    untilDecided
-  )
+  }).pipe(whileUnavailable)
 
-  /** Seals what is large or old, flushes what is sealed, and hands over what is flushed: each shard at its own pace. */
   const maintain = Effect.scoped(
-    Effect.gen(function* () {
-      const self = owner!
-      const work = yield* FiberMap.make<string>()
-      const flush = Effect.fnUntraced(function* (shard: Shard) {
-        const done = yield* Effect.result(flushOldest(coordinator, self, shard))
-        if (done._tag === "Success") shard.waiting = ""
-        else {
-          shard.waiting = `flush: ${done.failure.reason}`
-          yield* Effect.logDebug(`shard ${shard.key}: ${shard.waiting}`)
-          yield* Effect.sleep(RETRY_MS * 5)
-        }
-        shard.flushing = false
-        changed.notify()
-      })
-      const hand = Effect.fnUntraced(function* (shard: Shard) {
-        yield* loadFilters(self, shard)
-        const state = yield* handOff(queryNodes, self, shard)
-        if (state === "adopted") shard.waiting = ""
-        else {
-          shard.waiting = state
-          yield* Effect.sleep(RETRY_MS / 2)
-        }
-        shard.handingOff = false
-        changed.notify()
-      })
-
-      while (true) {
-        const nowMs = yield* Clock.currentTimeMillis
-        for (const shard of self.shards.values()) {
-          const collection = catalog.collection(shard.collection.id)
-          if (collection?.state !== "ready") {
-            self.shards.delete(shard.key)
-            continue
-          }
-          const newest = self.manifest(shard)
-          const active = shard.growing.active
-          if (shard.sealed.length === 0 && newest.flushedTo > active.from) {
-            // Somebody's flush that we did not know of was committed in the middle of what we hold.
-            trouble = `shard ${shard.key} was flushed by an earlier owner`
-            return { type: "Restart" } as Event
-          }
-          if (shard.view !== undefined && newest.version > shard.view.manifest.version) shard.viewStale = true
-          if (shouldSeal(self, shard, nowMs)) shard.seal(self.lsn)
-          if (shard.sealed.length > 0 && !shard.flushing && (yield* FiberMap.size(work)) < FLUSHES_AT_ONCE * 2) {
-            shard.flushing = true
-            yield* FiberMap.run(work, `flush ${shard.key}`, flush(shard))
-          }
-          if (shard.viewStale && !shard.handingOff) {
-            shard.handingOff = true
-            yield* FiberMap.run(work, `hand ${shard.key}`, hand(shard))
-          }
-        }
-        yield* anyChange(self)
-      }
-    })
-  )
-
-  const shouldSeal = (self: Owner, shard: Shard, nowMs: number): boolean => {
-    const { born, bytes, from } = shard.growing.active
-    if (born === undefined) return false
-    if (shard.flushWanted > from) return true
-    if (bytes >= node.settings.segmentBytesMax || nowMs - born >= node.settings.segmentAgeMaxMs) return true
-    // Past half of the log, or of what one channel may hold, whoever holds the oldest records gives them up.
-    return self.logBytes > Math.min(self.logBytesMax * limits.channelFlushAt, limits.channelHeldBytesMax)
-  }
-
-  /** Waits for anything that `maintain` looks at; at most a little while, for ages are no event. */
-  const anyChange = (self: Owner) =>
-    Effect.raceFirst(
-      catalog.changed.within(MAINTAIN_MS, () => [...self.shards.values()].some((shard) => newer(self, shard))),
-      changed.until(() => [...self.shards.values()].some((shard) => due(shard)))
+    Effect.flatMap(
+      Effect.suspend(() => keepUp(coordinator, queryNodes, owner!)),
+      (reason) => Effect.sync(() => end({ type: "Restart" }, reason))
     )
-  const newer = (self: Owner, shard: Shard) =>
-    (!shard.viewStale && self.manifest(shard).version > (shard.view?.manifest.version ?? -1)) ||
-    catalog.collection(shard.collection.id)?.state !== "ready"
-  const due = (shard: Shard) =>
-    (shard.viewStale && !shard.handingOff) ||
-    (!shard.flushing &&
-      (shard.sealed.length > 0 ||
-        (shard.growing.active.born !== undefined &&
-          (shard.flushWanted > shard.growing.active.from ||
-            shard.growing.active.bytes >= node.settings.segmentBytesMax))))
+  )
 
   // ---- answers
 
@@ -447,6 +335,8 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
       mine.queue.add(pending)
       changed.notify()
       return yield* Deferred.await(pending.answer).pipe(
+        // Refused, and so in no record: asked again it is a new one. Without an outcome it stays, whoever asks joins it.
+        Effect.tapError(() => Effect.sync(() => mine.asked.delete(asked))),
         Effect.timeoutOrElse({
           duration: limits.requestTimeoutMs,
           orElse: () => Effect.fail(failure("ambiguous", "the log has not said yet whether it has the write"))

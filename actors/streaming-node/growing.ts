@@ -257,6 +257,11 @@ export class Growing {
     return undefined
   }
 
+  /** Whether a manifest that is flushed to this lsn ends where one of the segments does, and not in the middle of one. */
+  fits(flushedTo: number): boolean {
+    return flushedTo <= this.segments[0]!.from || this.segments.some(({ from }) => from === flushedTo)
+  }
+
   /** Ends the active segment at `to` and begins another; undefined if there is nothing above its start. */
   seal(to: number): GrowingSegment | undefined {
     const sealed = this.active

@@ -7,8 +7,9 @@ import type { Settings } from "../../runtime/node.ts"
 import type { Signal } from "../../runtime/signal.ts"
 import { type Checkpoint, emptyManifest, type Manifest } from "../../protocols/metadata.ts"
 import { limits } from "../../protocols/limits.ts"
-import type { LogRecord } from "../../protocols/record.ts"
+import { type LogRecord, recordBytes } from "../../protocols/record.ts"
 import type { Timestamp } from "../../protocols/timestamp.ts"
+import type { LogState } from "../../storage/log.ts"
 import type { Chain } from "./chain.ts"
 import type { Identity } from "./fence.ts"
 import type { Requests } from "./requests.ts"
@@ -92,7 +93,7 @@ export class Owner {
   apply(record: LogRecord, sequence: number, nowMs: number): void {
     const { header } = record
     this.lsn = header.lsn
-    this.logBytes += 1
+    this.logBytes += recordBytes(record.entries)
     for (const entry of record.entries) {
       const outcome = { timestamp: header.timestamp, lsn: header.lsn }
       this.requests.remember(shardKey(entry.collection, entry.shard), entry.request, outcome)
@@ -124,6 +125,11 @@ export class Owner {
   place(lsn: number): Place | undefined {
     const first = this.places[0]
     return first === undefined ? undefined : this.places[lsn - first.lsn]
+  }
+
+  learnLog({ bytes, bytesMax }: LogState): void {
+    this.logBytes = bytes
+    this.logBytesMax = bytesMax
   }
 
   /** Everything below the lowest lsn that a flush, a checkpoint or a growing row still refers to may go. */

@@ -7,7 +7,8 @@ import { Effect } from "effect"
 import { type ElanusError, type ErrorCode, failure } from "../../protocols/errors.ts"
 import { type Key, keyAt, type KeyColumn, keyColumn, keysOf } from "../../protocols/keys.ts"
 import { limits } from "../../protocols/limits.ts"
-import { QueryNodeProtocol, type SegmentRead } from "../../protocols/query-node.ts"
+import type { QueryNodeProtocol } from "../../protocols/query-node.ts"
+import { type SegmentRead } from "../../protocols/query-node.ts"
 import type { FoundRows, Hits, ReadTime, ShardGet, ShardSearch } from "../../protocols/streaming-node.ts"
 import type { Timestamp } from "../../protocols/timestamp.ts"
 import type { Remote } from "../../runtime/remote.ts"
@@ -112,7 +113,7 @@ const onView = Effect.fnUntraced(function* <A>(
 })
 
 /** The node is gone, or lacks something, or is at its limit: it may be otherwise on the next view. */
-const LOST = new Set<ErrorCode>(["not-here", "unavailable", "disconnected", "ambiguous", "overloaded"])
+const LOST: ReadonlySet<ErrorCode> = new Set(["not-here", "unavailable", "disconnected", "ambiguous", "overloaded"])
 const isLost = (error: ElanusError): boolean => LOST.has(error.code)
 
 /** The sub-queries of a view: for each node its segments, with the keys that they lack. */

@@ -86,7 +86,7 @@ export class Shard {
 
   /** The lowest lsn that a restart would have to read again; undefined if there is none. */
   oldestUnflushed(flushedTo: number): number | undefined {
-    return this.tail.between(flushedTo, Infinity)[0]?.lsn
+    return this.tail.firstAbove(flushedTo)
   }
 
   /** One step: queries that begin after it stand on `view`. */

@@ -30,6 +30,11 @@ export class Tail {
     this.batches.push(batch)
   }
 
+  /** The lsn of the first batch above `after`; undefined if there is none. */
+  firstAbove(after: number): number | undefined {
+    return this.batches[firstAbove(this.batches, after)]?.lsn
+  }
+
   /** Those with `after` < lsn <= `upTo`, in order. */
   between(after: number, upTo: number): ReadonlyArray<TailBatch> {
     const { batches } = this

@@ -27,7 +27,7 @@ export interface Pending {
   readonly answer: Deferred.Deferred<Written, ElanusError>
 }
 
-interface InFlight {
+export interface InFlight {
   readonly sequence: number
   readonly record: LogRecord
   readonly pending: ReadonlyArray<Pending>

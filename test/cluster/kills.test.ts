@@ -74,7 +74,9 @@ it(
     expect(await handoffs()).toBeGreaterThanOrEqual(HANDOFFS)
     expect(Math.min(...killed.values())).toBeGreaterThanOrEqual(ROUNDS)
     for (const { counts } of loads) expect(counts.writes).toBeGreaterThan(20)
-    console.info(`kills ${[...killed.values()].join()}, hand-offs ${await handoffs()}, ${JSON.stringify(loads.map(({ counts }) => counts))}`)
+    console.info(
+      `kills ${[...killed.values()].join()}, hand-offs ${await handoffs()}, ${JSON.stringify(loads.map(({ counts }) => counts))}`
+    )
   },
   TEST_MS
 )

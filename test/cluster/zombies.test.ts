@@ -65,7 +65,12 @@ it(
         }),
         { timeout: patience.timeoutMs }
       )
-    const answers = [1001, 1002, 1003].map((id) => ask(id).then((message) => decodeAnswer(message.data), () => "no answer"))
+    const answers = [1001, 1002, 1003].map((id) =>
+      ask(id).then(
+        (message) => decodeAnswer(message.data),
+        () => "no answer"
+      )
+    )
 
     await books.insert([{ id: 2, vector: [2, 2] }], patience)
     const second = await owner()
