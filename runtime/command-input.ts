@@ -3,7 +3,7 @@
  * file of any size takes little memory. Each piece says where it was (line, vector, row), for whoever must correct it.
  */
 import { createReadStream } from "node:fs"
-import { stat } from "node:fs/promises"
+import { type FileHandle, open, stat } from "node:fs/promises"
 import { extname } from "node:path"
 import { failure } from "../protocols/errors.ts"
 
@@ -26,6 +26,9 @@ export interface Input {
   readonly bytes: number | undefined
   readonly bytesRead: () => number
   readonly chunks: AsyncIterable<Uint8Array>
+  /** What Arrow's reader takes: a stream as it comes; a file, whose schema may only be at its end, opened or whole. */
+  readonly arrow: () => Promise<AsyncIterable<Uint8Array> | FileHandle | Uint8Array>
+  readonly close: () => Promise<void>
 }
 
 /** A line or a vector that is longer than any row can be. */
@@ -44,8 +47,8 @@ const extensions: { readonly [extension: string]: Format } = {
 }
 
 const ARROW_MAGIC = new TextEncoder().encode("ARROW1")
-/** The magic and its padding: what follows is what a stream has, and then a footer that nobody needs. */
-const ARROW_FILE_HEAD = 8
+/** Enough to tell one format from another. */
+const HEAD_BYTES = 8
 const CONTINUATION = 0xffff_ffff
 
 const isArrowFile = (head: Uint8Array): boolean => ARROW_MAGIC.every((byte, i) => head[i] === byte)
@@ -66,7 +69,7 @@ export const openInput = async (path: string, given: Format | undefined): Promis
   const iterator = stream[Symbol.asyncIterator]()
   const heads: Array<Uint8Array> = []
   let headBytes = 0
-  while (headBytes < ARROW_FILE_HEAD) {
+  while (headBytes < HEAD_BYTES) {
     const next = await iterator.next()
     if (next.done === true) break
     heads.push(next.value)
@@ -81,14 +84,32 @@ export const openInput = async (path: string, given: Format | undefined): Promis
   let bytesRead = 0
   async function* chunks(): AsyncGenerator<Uint8Array> {
     bytesRead += head.length
-    const skip = format === "arrow" && isArrowFile(head) ? ARROW_FILE_HEAD : 0
-    if (head.length > skip) yield head.subarray(skip)
+    if (head.length > 0) yield head
     for (let next = await iterator.next(); next.done !== true; next = await iterator.next()) {
       bytesRead += next.value.length
       yield next.value
     }
   }
-  return { name, format, bytes, bytesRead: () => bytesRead, chunks: chunks() }
+  let file: FileHandle | undefined
+  const all = chunks()
+  return {
+    name,
+    format,
+    bytes: format === "arrow" && isArrowFile(head) ? undefined : bytes,
+    bytesRead: () => bytesRead,
+    chunks: all,
+    arrow: async () => {
+      if (!isArrowFile(head)) return all
+      if (!isPipe) return (file = await open(path))
+      const parts: Array<Uint8Array> = []
+      for await (const part of all) parts.push(part)
+      return Buffer.concat(parts)
+    },
+    close: async () => {
+      await iterator.return?.()
+      await file?.close()
+    }
+  }
 }
 
 /** The lines that are not blank, without their ends. */
@@ -124,6 +145,13 @@ export async function* readLines(chunks: AsyncIterable<Uint8Array>): AsyncGenera
   if (last !== undefined) yield [last]
 }
 
+/** A copy, since the bytes need not lie on a border of four. */
+const floatsOf = (bytes: Uint8Array): Float32Array => {
+  const copy = new Float32Array(bytes.length / 4)
+  new Uint8Array(copy.buffer).set(bytes)
+  return copy
+}
+
 /** Each vector is its dimension as 32 bits, and as many floats of 32 bits. */
 export async function* readFvecs(
   chunks: AsyncIterable<Uint8Array>
@@ -142,11 +170,10 @@ export async function* readFvecs(
       }
       const end = from + 4 + dimension * 4
       if (end > bytes.length) break
-      // A copy, since the bytes need not lie on a border of four.
-      vectors.push({ at: ++at, value: new Float32Array(bytes.slice(from + 4, end).buffer) })
+      vectors.push({ at: ++at, value: floatsOf(bytes.subarray(from + 4, end)) })
       from = end
     }
-    rest = bytes.slice(from)
+    rest = bytes.subarray(from)
     if (vectors.length > 0) yield vectors
   }
   if (rest.length > 0) throw failure("bad-request", `the file ends in the middle of vector ${at + 1}`)

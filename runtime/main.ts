@@ -531,7 +531,10 @@ const readRows = async (
       const { RecordBatchReader } = await import("apache-arrow")
       const batches = (async function* () {
         try {
-          yield* (await RecordBatchReader.from(input.chunks)) as unknown as AsyncIterable<ArrowBatch>
+          const source = await input.arrow()
+          yield* (await RecordBatchReader.from(
+            source as AsyncIterable<Uint8Array>
+          )) as unknown as AsyncIterable<ArrowBatch>
         } catch (cause) {
           throw failure("bad-request", `${input.name} is no Arrow: ${cause instanceof Error ? cause.message : cause}`)
         }
@@ -636,6 +639,7 @@ const insertAll = async (elanus: Elanus, flags: InsertFlags): Promise<number> =>
   } catch (cause) {
     wrong ??= toElanusError(cause)
   }
+  await input.close().catch(() => undefined)
   // What came before a row that is wrong is stored: so the file can be put right from there on.
   await send()
   await Promise.all(inFlight)

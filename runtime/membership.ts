@@ -4,7 +4,7 @@
  */
 import { Clock, Effect, type Scope } from "effect"
 import type { BusError } from "./bus.ts"
-import { Bus } from "./bus.ts"
+import type { Bus } from "./bus.ts"
 import { limits } from "../protocols/limits.ts"
 import { leaseKey, metadata, type Role } from "../protocols/metadata.ts"
 import { NodeProtocol } from "../protocols/node.ts"

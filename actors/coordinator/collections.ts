@@ -120,11 +120,7 @@ export const collectionKeeper = (truth: Truth, id: string) =>
             draft.put("manifest", metaKey.manifest(id, shard), emptyManifest(id, shard))
           )
         })
-        .pipe(
-          Effect.retry(Schedule.spaced(RETRY_MS)),
-          Effect.orDie,
-          Effect.as({ type: "Provisioned" } as const)
-        )
+        .pipe(Effect.retry(Schedule.spaced(RETRY_MS)), Effect.orDie, Effect.as({ type: "Provisioned" } as const))
 
       const removeObjects = Effect.forEach(objectKey.ofCollection(id), (prefix) =>
         Stream.runForEach(objects.list(prefix), (object) => objects.remove(object.key))
