@@ -36,8 +36,11 @@ export const parseBody = (bytes: Uint8Array): Body => {
   return value as Body
 }
 
-/** Only such texts can hold an integer beyond 2^53: the others need not be looked at number by number. */
-const LONG_NUMBER = /\d{16}/
+/**
+ * Only such texts can hold an integer beyond 2^53: the others need not be looked at number by number. Digits behind a
+ * point, as every second vector has them, are none.
+ */
+const LONG_NUMBER = /(?<![.\d])\d{16}/
 const exactly = (_key: string, value: unknown, context?: { readonly source?: string }): unknown => {
   if (typeof value === "number" && !Number.isSafeInteger(value) && /^-?\d+$/.test(context?.source ?? "")) {
     throw new RangeError(`${context!.source} is beyond 2^53: give it as a string`)
