@@ -7,7 +7,7 @@
  * 3. A duty's event counts only while this very run of it is still owed: not if the state was left since, and neither
  *    if it was entered again. There is no race between a message and a duty.
  * 4. A move that the table lacks is a bug and dies; it is never ignored.
- * 5. A duty that ends and is still owed runs again, with back-off until the state changes.
+ * 5. A duty that ends, or dies, and is still owed runs again, with back-off until the state changes.
  */
 import { Deferred, Effect, Exit, Fiber, Semaphore } from "effect"
 import type { AnyStateMachine, EventFrom } from "xstate"
@@ -80,8 +80,15 @@ export const activate = Effect.fnUntraced(function* <M extends AnyStateMachine, 
     let waitMs = BACK_OFF_FIRST_MS
     let seen = stateChanges
     while (true) {
-      const event = yield* body
-      yield* moves.withPermits(1)(Effect.suspend(() => (isOwed() ? move(event, duty) : Effect.void)))
+      const ended = yield* Effect.exit(body)
+      // A duty that died is a bug, which is said; but it is still owed, and an actor that stands still helps nobody.
+      if (Exit.isFailure(ended)) {
+        if (Exit.hasInterrupts(ended)) return yield* Effect.interrupt
+        yield* Effect.logFatal(`duty ${duty} of ${machine.id} died`, ended.cause)
+      } else {
+        const event = ended.value
+        yield* moves.withPermits(1)(Effect.suspend(() => (isOwed() ? move(event, duty) : Effect.void)))
+      }
       if (!isOwed()) return
       if (stateChanges !== seen) waitMs = BACK_OFF_FIRST_MS
       seen = stateChanges
