@@ -10,7 +10,8 @@
  *   2  the command line is wrong              6  it may have been done or not: ambiguous
  *   3  not possible now, a retry may help
  */
-import { readFile } from "node:fs/promises"
+import { existsSync } from "node:fs"
+import { mkdir, readFile } from "node:fs/promises"
 import { enableCompileCache } from "node:module"
 import { homedir } from "node:os"
 import { join, resolve } from "node:path"
@@ -229,10 +230,19 @@ const command = (asJson: boolean, work: () => Promise<number | void>): Effects.E
     }
   })
 
-const talk = (flags: ClientFlags, work: (elanus: Elanus) => Promise<number | void>): Effects.Effect<void> =>
+/** A directory is made only by who creates a collection in it: for the others it is a name with a mistake. */
+const talk = (
+  flags: ClientFlags,
+  work: (elanus: Elanus) => Promise<number | void>,
+  isMaking = false
+): Effects.Effect<void> =>
   command(flags.json, async () => {
     const { connect, open } = await import("./elanus.ts")
     const { database, directory } = flags
+    if (directory !== undefined) {
+      if (isMaking) await mkdir(directory, { recursive: true })
+      else if (!existsSync(join(directory, "store"))) throw failure("unfit", `there is no database in ${directory}`)
+    }
     const elanus =
       directory === undefined
         ? await connect({ ...(await natsOptions(flags.nats, flags)), database })
@@ -310,22 +320,26 @@ const create = Command.make(
     ...clientFlags
   },
   (flags) =>
-    talk(flags, async (elanus) => {
-      const { description, dimension, efConstruction, idField, idType, m, metric, name, shards, vectorField } = flags
-      const collection = await elanus.createCollection(name, {
-        dimension,
-        ...(metric === undefined ? {} : { metric: metric as Metric }),
-        ...(idType === undefined ? {} : { idType: idType as KeyType }),
-        ...(idField === undefined ? {} : { idField }),
-        ...(vectorField === undefined ? {} : { vectorField }),
-        ...(shards === undefined ? {} : { shards }),
-        ...(description === undefined ? {} : { description }),
-        index: { ...(m === undefined ? {} : { m }), ...(efConstruction === undefined ? {} : { efConstruction }) },
-        ...within(flags)
-      })
-      if (flags.json) return printJson(await collection.describe(within(flags)))
-      printText(`created ${name}`)
-    })
+    talk(
+      flags,
+      async (elanus) => {
+        const { description, dimension, efConstruction, idField, idType, m, metric, name, shards, vectorField } = flags
+        const collection = await elanus.createCollection(name, {
+          dimension,
+          ...(metric === undefined ? {} : { metric: metric as Metric }),
+          ...(idType === undefined ? {} : { idType: idType as KeyType }),
+          ...(idField === undefined ? {} : { idField }),
+          ...(vectorField === undefined ? {} : { vectorField }),
+          ...(shards === undefined ? {} : { shards }),
+          ...(description === undefined ? {} : { description }),
+          index: { ...(m === undefined ? {} : { m }), ...(efConstruction === undefined ? {} : { efConstruction }) },
+          ...within(flags)
+        })
+        if (flags.json) return printJson(await collection.describe(within(flags)))
+        printText(`created ${name}`)
+      },
+      true
+    )
 ).pipe(
   Command.withDescription("Create a collection"),
   Command.withExamples([{ command: "elanus collection create books --dimension 512", description: "Of 512 numbers" }])

@@ -1,0 +1,361 @@
+/**
+ * The command line as a newcomer and a script meet it: real processes, its own nats-server, rows from pipes and files
+ * of every format, exit codes, JSON that parses, and everything still there after a kill.
+ */
+import {
+  Field,
+  FixedSizeList,
+  Float32,
+  makeData,
+  makeVector,
+  Table,
+  tableToIPC,
+  Utf8,
+  vectorFromArray
+} from "apache-arrow"
+import { existsSync } from "node:fs"
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { afterAll, assert, beforeAll, describe, it } from "vitest"
+import { failure } from "../protocols/errors.ts"
+import { exitCodeOf, exitCodes, toElanusError } from "../runtime/command-output.ts"
+import { freePort } from "../runtime/nats-server.ts"
+import { elanus, type RunOptions, type Started, start } from "./support/command.ts"
+import { type Nats, startNats } from "./support/nats.ts"
+
+const DIMENSION = 4
+
+let folder = ""
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "elanus-cli-"))
+})
+afterAll(() => rm(folder, { recursive: true, force: true, maxRetries: 5 }))
+
+/** A command that must succeed; what it said, as JSON. */
+const ok = async (args: ReadonlyArray<string>, options?: RunOptions): Promise<any> => {
+  const { code, stderr, stdout } = await elanus([...args, "--json"], options)
+  assert.strictEqual(code, 0, `elanus ${args.join(" ")}\n${stdout}${stderr}`)
+  assert.strictEqual(stdout.trimEnd().split("\n").length, 1, "one line of JSON")
+  return JSON.parse(stdout)
+}
+
+/** A command that must fail: with this exit code, and this error on stderr. */
+const fails = async (
+  args: ReadonlyArray<string>,
+  exit: number,
+  code: string,
+  options?: RunOptions
+): Promise<string> => {
+  const ran = await elanus([...args, "--json"], options)
+  assert.strictEqual(ran.code, exit, `elanus ${args.join(" ")}\n${ran.stdout}${ran.stderr}`)
+  const last = ran.stderr.trimEnd().split("\n").at(-1)!
+  const { error } = JSON.parse(last) as { error: { code: string; reason: string } }
+  assert.strictEqual(error.code, code, last)
+  return error.reason
+}
+
+const vectorOf = (id: number) => [id, id % 7, 1, 0]
+const lines = (ids: ReadonlyArray<number>) =>
+  ids.map((id) => JSON.stringify({ id, vector: vectorOf(id), title: `row ${id}`, even: id % 2 === 0 })).join("\n")
+const fvecs = (ids: ReadonlyArray<number>): Uint8Array => {
+  const bytes = Buffer.alloc(ids.length * 4 * (1 + DIMENSION))
+  ids.forEach((id, i) => {
+    const at = i * 4 * (1 + DIMENSION)
+    bytes.writeInt32LE(DIMENSION, at)
+    vectorOf(id).forEach((value, d) => bytes.writeFloatLE(value, at + 4 + d * 4))
+  })
+  return bytes
+}
+const arrow = (ids: ReadonlyArray<number>, format: "file" | "stream"): Uint8Array => {
+  const type = new FixedSizeList(DIMENSION, new Field("item", new Float32()))
+  const data = Float32Array.from(ids.flatMap(vectorOf))
+  const child = makeData({ type: new Float32(), length: data.length, data })
+  const table = new Table({
+    id: makeVector(BigInt64Array.from(ids, BigInt)),
+    vector: makeVector(makeData({ type, length: ids.length, child })),
+    title: vectorFromArray(
+      ids.map((id) => (id % 10 === 0 ? null : `row ${id}`)),
+      new Utf8()
+    )
+  })
+  return tableToIPC(table, format)
+}
+const range = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => from + i)
+
+describe("a cluster of one process with its own nats-server", () => {
+  let port = 0
+  let data = ""
+  let cluster: Started | undefined
+  let client: ReadonlyArray<string> = []
+  const begin = () => start(["--data", data, "--port", String(port), "--channel-bytes", "64M"])
+  const serverPid = async () => Number(await readFile(join(data, "nats", "nats-server.pid"), "utf8"))
+
+  beforeAll(async () => {
+    port = await freePort()
+    data = join(folder, "data")
+    cluster = await begin()
+    client = ["--nats", `nats://127.0.0.1:${port}`]
+  })
+  afterAll(async () => {
+    await cluster?.end("SIGTERM")
+  })
+
+  const run = (...args: ReadonlyArray<string>) => ok([...args, ...client])
+
+  it("says in one line that it is ready", () => {
+    const { milliseconds, nats, node, objects, ready, roles } = cluster!.ready
+    assert.deepInclude(
+      { ready, nats, objects },
+      {
+        ready: true,
+        nats: `nats://127.0.0.1:${port}`,
+        objects: `dir:${join(data, "objects")}`
+      }
+    )
+    assert.match(node, /^n[0-9a-z]+$/)
+    assert.sameMembers([...roles], ["coordinator", "streaming-node", "query-node", "data-node", "proxy"])
+    assert.isAbove(milliseconds, 0)
+  })
+
+  it("creates, describes and lists collections", async () => {
+    await Promise.all([
+      run("collection", "create", "books", "--dimension", "4", "--metric", "L2"),
+      run("collection", "create", "files", "--dimension", "4", "--metric", "L2", "--shards", "3")
+    ])
+    const [description, names, status] = await Promise.all([
+      run("collection", "describe", "books"),
+      run("collection", "list"),
+      run("status")
+    ])
+    assert.strictEqual(description.fields[1].params.dim, 4)
+    assert.deepStrictEqual(names, ["books", "files"])
+    assert.strictEqual(status.nodes.length, 1)
+    assert.match(status.nats.notes.join("\n"), /sync_interval/)
+  })
+
+  it("inserts from pipes and files of every format, and shows the rows", async () => {
+    const put = async (name: string, bytes: Uint8Array) => {
+      await writeFile(join(folder, name), bytes)
+      return join(folder, name)
+    }
+    const [piped, vectors, file, stream] = await Promise.all([
+      ok(["insert", "books", ...client], { input: `${lines(range(0, 40))}\n\n${lines(range(40, 50))}` }),
+      run("insert", "files", await put("base.fvecs", fvecs(range(0, 100)))),
+      run("insert", "files", await put("base.arrow", arrow(range(100, 200), "file"))),
+      ok(["insert", "files", ...client], { input: arrow(range(200, 300), "stream") })
+    ])
+    assert.deepStrictEqual([piped.rows, vectors.rows, file.rows, stream.rows], [50, 100, 100, 100])
+    assert.isAbove(piped.rowsPerSecond, 0)
+    await ok(["insert", "files", "--format", "arrow", ...client], { input: arrow(range(300, 310), "file") })
+  })
+
+  it("searches, gets and deletes", async () => {
+    const [found, several, got, files] = await Promise.all([
+      run("search", "books", "--vector", "[7,0,1,0]", "--limit", "2", "--output-fields", "title,vector"),
+      ok(["search", "books", "--limit", "1", ...client], { input: "[1,1,1,0]\n[2,2,1,0]\n" }),
+      run("get", "books", "3", "49", "1000"),
+      run("get", "files", "5", "150", "200", "309", "--output-fields", "title")
+    ])
+    assert.deepStrictEqual(found.results[0][0], { id: "7", distance: 0, title: "row 7", vector: [7, 0, 1, 0] })
+    assert.deepStrictEqual(
+      several.results.map((hits: any) => hits[0].id),
+      ["1", "2"]
+    )
+    assert.deepStrictEqual(got.rows, [
+      { id: "3", title: "row 3", even: false, vector: vectorOf(3) },
+      { id: "49", title: "row 49", even: false, vector: vectorOf(49) }
+    ])
+    assert.match(got.timestamp, /^\d+$/)
+    assert.deepStrictEqual(files.rows, [
+      { id: "5" },
+      { id: "150", title: null },
+      { id: "200", title: null },
+      { id: "309", title: "row 309" }
+    ])
+    const removed = await run("delete", "books", "3", "4")
+    assert.strictEqual(removed.deleted, 2)
+    const earlier = await run("get", "books", "3", "--at", got.timestamp, "--output-fields", "title")
+    assert.deepStrictEqual(earlier.rows, [{ id: "3", title: "row 3" }])
+  })
+
+  it("keeps the last of rows with one key, however many requests they are", async () => {
+    await run("collection", "create", "twice", "--dimension", "4", "--id-type", "VarChar")
+    const text = "x".repeat(20_000)
+    const rows = range(0, 120).map((i) => JSON.stringify({ id: `k${i % 3}`, vector: [i, 1, 1, 1], text }))
+    await ok(["insert", "twice", ...client], { input: rows.join("\n") })
+    const { rows: found } = await run("get", "twice", "k0", "k1", "k2", "--output-fields", "vector")
+    assert.deepStrictEqual(
+      found.map(({ vector }: any) => vector[0]),
+      [117, 118, 119]
+    )
+  })
+
+  it("says which line is wrong, and has the ones before it", async () => {
+    await run("collection", "create", "lines", "--dimension", "4")
+    const input = `${lines([1, 2])}\n{"id":3,"vector":[1,2]}\n${lines([4])}\n{"id":5\n${lines([6])}\n{"id":9007199254740993,"vector":[1,1,1,1]}\n`
+    const reason = await fails(["insert", "lines", ...client], 1, "wrong-dimension", { input })
+    assert.match(reason, /^line 3, vector: /)
+    assert.strictEqual((await run("collection", "stats", "lines")).rowCount, 2)
+    const ran = await elanus(["insert", "lines", "--keep-going", ...client], { input })
+    assert.strictEqual(ran.code, 1)
+    assert.match(ran.stdout, /^4 rows in .* 3 wrong\n$/)
+    assert.match(
+      ran.stderr,
+      /line 3, vector: .*\n.*line 5: it is not JSON.*\n.*line 7: 9007199254740993 is beyond 2\^53/
+    )
+    assert.strictEqual((await run("collection", "stats", "lines")).rowCount, 4)
+  })
+
+  it("prints tables for people", async () => {
+    const [found, listed] = await Promise.all([
+      elanus(["search", "books", "--vector", "[7,0,1,0]", "--limit", "1", "--output-fields", "title", ...client]),
+      elanus(["collection", "list", ...client])
+    ])
+    assert.strictEqual(found.stdout, "id  distance  title\n 7  0.000000  row 7\n")
+    assert.match(listed.stdout, /^books\nfiles\n/)
+  })
+
+  it("flushes, and counts", async () => {
+    await Promise.all([run("flush", "books"), run("flush", "files")])
+    const [books, files] = await Promise.all([run("collection", "stats", "books"), run("collection", "stats", "files")])
+    assert.deepInclude(books, { rowCount: 48, growingRows: 0, segments: 1 })
+    assert.deepInclude(files, { rowCount: 310, growingRows: 0 })
+  })
+
+  it("has everything after it and its nats-server were killed", async () => {
+    await ok(["insert", "books", ...client], { input: lines([3, 77]) })
+    const server = await serverPid()
+    await cluster!.end("SIGKILL")
+    process.kill(server, "SIGKILL")
+    cluster = await begin()
+    const [got, books, files] = await Promise.all([
+      run("get", "books", "3", "4", "5", "77", "--output-fields", "title"),
+      run("collection", "stats", "books"),
+      run("collection", "stats", "files")
+    ])
+    assert.deepStrictEqual(
+      got.rows,
+      [3, 5, 77].map((id) => ({ id: String(id), title: `row ${id}` }))
+    )
+    assert.strictEqual(books.rowCount, 50)
+    assert.strictEqual(files.rowCount, 310)
+  })
+
+  it("takes over the nats-server that it left when it alone was killed, and is refused while it lives", async () => {
+    const reason = await fails(["start", "--data", data, "--port", String(port)], exitCodes.operator[0], "unfit")
+    assert.include(reason, "is in use")
+    const server = await serverPid()
+    await cluster!.end("SIGKILL")
+    await fails(["status", "--timeout", "500", ...client], exitCodes.cluster[0], "unavailable")
+    cluster = await begin()
+    assert.strictEqual(await serverPid(), server)
+    assert.strictEqual((await run("collection", "stats", "books")).rowCount, 50)
+  })
+
+  it("drops", async () => {
+    await run("collection", "drop", "files")
+    const [names] = await Promise.all([
+      run("collection", "list"),
+      fails(["collection", "stats", "files", ...client], exitCodes.caller[0], "collection-not-found")
+    ])
+    assert.notInclude(names, "files")
+  })
+
+  it("stops in order, and takes its nats-server along", async () => {
+    const server = await serverPid()
+    assert.strictEqual(await cluster!.end("SIGINT"), 0)
+    assert.throws(() => process.kill(server, 0))
+    await fails(["status", ...client], exitCodes.cluster[0], "unavailable")
+  })
+})
+
+describe("role processes on one nats-server", () => {
+  let nats: Nats | undefined
+  const started: Array<Started> = []
+  beforeAll(async () => {
+    nats = await startNats()
+  })
+  afterAll(async () => {
+    await Promise.all(started.map((each) => each.end("SIGKILL")))
+    await nats?.stop()
+  })
+
+  it("are one database", async () => {
+    const url = nats!.urls[0]!
+    const place = ["--nats", url, "--objects", `dir:${join(folder, "shared")}`, "--channel-bytes", "64M"]
+    const begin = async (name: string, ...roles: ReadonlyArray<string>) => {
+      const each = roles.flatMap((role) => ["--role", role])
+      started.push(await start([...place, "--data", join(folder, name), ...each]))
+    }
+    await Promise.all([
+      begin("workers", "streaming-node", "query-node", "data-node"),
+      begin("head", "coordinator", "proxy")
+    ])
+    assert.notInclude(
+      started.map(({ ready }) => ready.roles.length),
+      5
+    )
+    const env = { ELANUS_NATS: url }
+    await ok(["collection", "create", "books", "--dimension", "4", "--metric", "L2", "--shards", "2"], { env })
+    await ok(["insert", "books"], { env, input: lines(range(0, 100)) })
+    await ok(["flush", "books"], { env })
+    const [status, found, stats] = await Promise.all([
+      ok(["status"], { env }),
+      ok(["search", "books", "--vector", "[50,1,1,0]", "--limit", "1", "--consistency", "strong"], { env }),
+      ok(["collection", "stats", "books"], { env })
+    ])
+    assert.strictEqual(status.nodes.length, 2)
+    assert.strictEqual(found.results[0][0].id, "50")
+    assert.deepInclude(stats, { rowCount: 100, growingRows: 0 })
+    assert.match(started[0]!.stderr() + started[1]!.stderr(), /sync_interval cannot be seen/)
+  })
+})
+
+describe("an embedded directory", () => {
+  it("takes the same commands, one process after the other", async () => {
+    const place = ["--directory", join(folder, "embedded")]
+    await fails(["collection", "list", ...place], exitCodes.operator[0], "unfit")
+    assert.isFalse(existsSync(join(folder, "embedded")))
+    await ok(["collection", "create", "books", "--dimension", "4", "--metric", "L2", ...place])
+    await ok(["insert", "books", ...place], { input: lines(range(0, 20)) })
+    const { results } = await ok(["search", "books", "--vector", "[3,3,1,0]", "--limit", "1", ...place])
+    assert.strictEqual(results[0][0].id, "3")
+  })
+})
+
+describe("exit codes", () => {
+  it("are by whose fault it is", () => {
+    assert.strictEqual(exitCodeOf(failure("bad-vector", "")), 1)
+    assert.strictEqual(exitCodeOf(failure("overloaded", "")), 3)
+    assert.strictEqual(exitCodeOf(failure("damaged", "")), 4)
+    assert.strictEqual(exitCodeOf(failure("internal", "")), 5)
+    assert.strictEqual(exitCodeOf(failure("ambiguous", "")), 6)
+    assert.strictEqual(exitCodeOf(failure("outcome-unknown", "")), 6)
+    assert.strictEqual(toElanusError(new TypeError("x is not a function")).code, "internal")
+    assert.strictEqual(toElanusError(Object.assign(new Error("EACCES: no"), { code: "EACCES" })).code, "unfit")
+  })
+
+  it("tell a wrong command line from a wrong request", async () => {
+    const port = await freePort()
+    const wrong: ReadonlyArray<readonly [args: ReadonlyArray<string>, code: number, stderr: RegExp]> = [
+      [["serch", "books"], 2, /Did you mean[^]*search/],
+      [["search"], 2, /collection/],
+      [["search", "books", "--limit", "many"], 2, /limit/],
+      [["search", "books", "--consistency", "perfect"], 2, /strong, session/],
+      [["start", "--cluster", "v1"], 2, /v1/],
+      [["start", "--channel-bytes", "lots"], 2, /no number of bytes/],
+      [["collection", "list", "--nats", "http://127.0.0.1"], 2, /is no server/],
+      [["collection", "list", "--creds", join(folder, "absent.creds")], 2, /--creds: ENOENT/],
+      [["collection", "list", "--nats", `nats://127.0.0.1:${port}`], 3, /no NATS server/]
+    ]
+    const ran = await Promise.all(wrong.map(([args]) => elanus(args)))
+    wrong.forEach(([args, code, stderr], i) => {
+      assert.strictEqual(ran[i]!.code, code, `${args.join(" ")}\n${ran[i]!.stderr}`)
+      assert.match(ran[i]!.stderr, stderr)
+    })
+    const help = await elanus(["--help"])
+    assert.strictEqual(help.code, 0)
+    for (const [code, meaning] of Object.values(exitCodes)) assert.include(help.stdout, `${code}  ${meaning}`)
+  })
+})
