@@ -292,6 +292,14 @@ export const makeNatsBus = Effect.fnUntraced(function* ({ connection, isConnecte
   const status = connection.status()
   void (async () => {
     for await (const event of status) {
+      if (event.type === "disconnect") {
+        // A reply that comes now has nowhere to go: whoever waits may ask again at once, instead of at its deadline.
+        for (const [token, request] of waiting) {
+          settle(token)
+          const detail = `${request.subject}: the connection to NATS broke before an answer came`
+          request.end(Effect.fail(new BusError({ reason: "timeout", detail })))
+        }
+      }
       if (event.type !== "error" || !(event.error instanceof PermissionViolationError)) continue
       const { operation, subject, message } = event.error
       if (operation !== "publish") continue

@@ -1,0 +1,185 @@
+/**
+ * The library on a directory of its own: what a program that embeds Elanus relies on. The same actors as on NATS, so
+ * this is also where the behaviour of a database is asked for, from growing and from sealed data.
+ */
+import { mkdtemp, rm } from "node:fs/promises"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { afterEach, beforeEach, describe, expect, it } from "vitest"
+import { type Elanus, open } from "../runtime/elanus.ts"
+import { randomFrom } from "./support/random.ts"
+import { makeWorkload } from "./support/workload.ts"
+
+let directory: string
+let db: Elanus
+const settings = { segmentBytesMax: 16 * 1024, indexRowsMin: 100 }
+const reopen = async () => {
+  await db.close()
+  db = await open({ directory, settings })
+}
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), "elanus-embedded-"))
+  db = await open({ directory, settings })
+})
+afterEach(async () => {
+  await db.close()
+  await rm(directory, { recursive: true, force: true })
+})
+
+describe("an embedded database", () => {
+  it("gives fields back as they went in, growing, sealed, and after a restart", async () => {
+    const fields = {
+      nothing: null,
+      yes: true,
+      no: false,
+      integer: 42,
+      negative: -7,
+      large: 9007199254740991,
+      double: 1.5,
+      tiny: 5e-324,
+      huge: 1.7976931348623157e308,
+      text: 'Łódź 日本 🪁 \u0000 " \\',
+      empty: "",
+      list: [1, "two", null, [3, [4]], {}],
+      nested: { a: { b: { c: [true, { d: null }] } }, "odd key. with >*": 1 }
+    }
+    const rows = await db.createCollection("rows", { dimension: 2, metric: "L2" })
+    await rows.insert([
+      { id: 1, vector: [0.1, -0], ...fields },
+      { id: "-9223372036854775808", vector: [1, 1] },
+      { id: 9223372036854775807n, vector: [2, 2], only: "here" }
+    ])
+    const check = async () => {
+      const found = await rows.get([1, -9223372036854775808n, "9223372036854775807"])
+      expect(found.map(({ id }) => id)).toEqual([1, -9223372036854775808n, 9223372036854775807n])
+      expect(found[0]!.fields).toEqual(fields)
+      expect(found[0]!.vector).toEqual(Float32Array.of(0.1, -0))
+      expect(found[1]!.fields).toEqual({})
+      const [nearest] = await rows.search([2, 2], { limit: 1, outputFields: ["only", "text"] })
+      expect(nearest).toMatchObject({ id: 9223372036854775807n, distance: 0, fields: { only: "here" } })
+    }
+    await check()
+    await rows.flush()
+    await check()
+    expect((await rows.stats()).growingRows).toBe(0)
+    await db.close()
+    db = await open({ directory, settings })
+    const again = db.collection("rows")
+    expect((await again.get(1))[0]!.fields).toEqual(fields)
+  })
+
+  it.each(["L2", "IP", "COSINE"] as const)(
+    "searches by %s as a brute force would, on any mix of growing and sealed",
+    async (metric) => {
+      const random = randomFrom(5)
+      const dimension = 12
+      const rows = await db.createCollection("rows", { dimension, metric, shards: 3, idType: "VarChar" })
+      const model = new Map<string, Float32Array>()
+      const vectorOf = () => Float32Array.from({ length: dimension }, () => random.below(2_000) / 1_000 - 1)
+      for (let round = 0; round < 4; round++) {
+        const batch = Array.from({ length: 150 }, () => ({ id: `k${random.below(400)}`, vector: vectorOf() }))
+        await rows.upsert(batch)
+        for (const { id, vector } of batch) model.set(id, vector)
+        if (round < 3) await rows.flush()
+      }
+      await rows.upsert([{ id: "zero", vector: new Float32Array(dimension) }])
+      model.set("zero", new Float32Array(dimension))
+      const score = (a: Float32Array, b: Float32Array) => {
+        let dot = 0
+        let square = 0
+        let aa = 0
+        let bb = 0
+        for (let d = 0; d < dimension; d++) {
+          dot += a[d]! * b[d]!
+          square += (a[d]! - b[d]!) ** 2
+          aa += a[d]! ** 2
+          bb += b[d]! ** 2
+        }
+        if (metric === "L2") return square
+        return metric === "IP" ? dot : aa === 0 || bb === 0 ? 0 : dot / Math.sqrt(aa * bb)
+      }
+      const queries = Array.from({ length: 20 }, vectorOf)
+      const lists = await rows.search(queries, { limit: 10, ef: 400 })
+      lists.forEach((hits, q) => {
+        const exact = [...model.values()]
+          .map((vector) => score(queries[q]!, vector))
+          .toSorted((a, b) => (metric === "L2" ? a - b : b - a))
+        expect(hits).toHaveLength(10)
+        hits.forEach(({ distance, id }, i) => {
+          expect(distance).toBeCloseTo(score(queries[q]!, model.get(id as string)!), 4)
+          expect(distance).toBeCloseTo(exact[i]!, 4)
+        })
+      })
+      expect(await rows.count()).toBe(model.size)
+      const all = await rows.search(queries[0]!, { limit: 1_000, ef: 1_000 })
+      expect(all).toHaveLength(model.size)
+      const behind = await rows.search(queries[0]!, { limit: 5, offset: 7, ef: 1_000 })
+      expect(behind.map(({ id }) => id)).toEqual(all.slice(7, 12).map(({ id }) => id))
+    }
+  )
+
+  it("agrees with a model through writes, deletes, flushes and restarts", async () => {
+    for (const [name, shards, idType] of [
+      ["one", 1, "Int64"],
+      ["many", 16, "VarChar"]
+    ] as const) {
+      const load = await makeWorkload(db, { name, seed: shards, shards, dimension: 6, idType, timeoutMs: 20_000 })
+      let steps = 0
+      await load.run(() => ++steps > 60)
+      await db.collection(name).flush({ timeoutMs: 20_000 })
+      await load.audit()
+    }
+    await reopen()
+    expect(await db.listCollections()).toEqual(["many", "one"])
+  })
+
+  it("reads at an earlier answer's time, over seals", async () => {
+    const rows = await db.createCollection("rows", { dimension: 1, metric: "L2" })
+    const times: Array<bigint> = []
+    for (let i = 0; i < 5; i++) {
+      await rows.upsert([
+        { id: 1, vector: [i], n: i },
+        { id: 100 + i, vector: [i] }
+      ])
+      if (i === 3) await rows.delete(100)
+      times.push(db.timestamp())
+      if (i % 2 === 0) await rows.flush()
+    }
+    for (const [i, at] of times.entries()) {
+      expect((await rows.get(1, { at }))[0]!.fields).toEqual({ n: i })
+      expect(await rows.count({ at })).toBe(i < 3 ? i + 2 : i + 1)
+      const hits = await rows.search([0], { at, limit: 100 })
+      expect(hits).toHaveLength(i < 3 ? i + 2 : i + 1)
+    }
+    await expect(rows.count({ at: db.timestamp() + (1n << 40n) })).rejects.toMatchObject({ code: "bad-timestamp" })
+  })
+
+  it("takes the largest vectors, and large inserts in parts", async () => {
+    const wide = await db.createCollection("wide", { dimension: 32_768, metric: "IP" })
+    const vector = Float32Array.from({ length: 32_768 }, (_, i) => i % 7)
+    await wide.insert(Array.from({ length: 20 }, (_, id) => ({ id, vector: Array.from(vector), id2: id })))
+    expect(await wide.count()).toBe(20)
+    await wide.flush({ timeoutMs: 30_000 })
+    expect((await wide.get(19))[0]!.vector).toEqual(vector)
+    const many = await db.createCollection("many", { dimension: 4, metric: "L2" })
+    const count = 60_000
+    const written = await many.insert({
+      ids: BigInt64Array.from({ length: count }, (_, i) => BigInt(i)),
+      vectors: Float32Array.from({ length: count * 4 }, (_, i) => i)
+    })
+    expect(written.count).toBe(count)
+    expect(await many.count()).toBe(count)
+  })
+
+  it("drops a collection with all that it stored, and a name can be used again", async () => {
+    const rows = await db.createCollection("rows", { dimension: 2 })
+    await rows.insert([{ id: 1, vector: [1, 2] }])
+    await rows.flush()
+    await rows.drop()
+    await expect(db.collection("rows").count()).rejects.toMatchObject({ code: "collection-not-found" })
+    const next = await db.createCollection("rows", { dimension: 3 })
+    expect(await next.count()).toBe(0)
+    await next.insert([{ id: 1, vector: [1, 2, 3] }])
+    expect(await next.count()).toBe(1)
+  })
+})
