@@ -283,6 +283,8 @@ const natsTests = (
     )
   const bootstrapped = (cluster: string) =>
     bootstrap({ cluster, replicas: world.nats().replicas }).pipe(
+      // "unavailable" is an invitation to try again, which three servers on a busy machine may well send.
+      Effect.retry({ times: 5, while: ({ reason }) => reason === "unavailable" }),
       Effect.provide(NatsConnection.layer({ servers: [...world.nats().urls] }))
     )
 
