@@ -44,7 +44,10 @@ it(
       const before = load.counts.writes
       await nats.kill(0)
       if (round === 0) {
-        const error = await db.collection("rows").count({ timeoutMs: 1_000 }).catch((cause: unknown) => cause)
+        const error = await db
+          .collection("rows")
+          .count({ timeoutMs: 1_000 })
+          .catch((cause: unknown) => cause)
         expect(error).toBeInstanceOf(ElanusError)
         expect((error as ElanusError).retry).toBe(true)
       }
