@@ -7,6 +7,7 @@ import { checkFields, readKey, readRowObjects } from "../actors/proxy/json.ts"
 import {
   BINARY,
   binary,
+  consistencies,
   type Consistency,
   formatRequestId,
   headers as headerNames,
@@ -184,6 +185,8 @@ const overBus = async <R, E>(
   runtime: ManagedRuntime.ManagedRuntime<R | Bus, E>,
   database = DEFAULT_DATABASE
 ): Promise<Elanus> => {
+  const wrong = nameProblem(database)
+  if (wrong !== undefined) throw failure("bad-name", `database: ${wrong}`)
   const exit = (await runtime.runPromiseExit(Effect.context<R | Bus>())) as Exit.Exit<unknown, E>
   if (exit._tag === "Failure") {
     await runtime.dispose()
@@ -285,17 +288,18 @@ const client = (send: Send, payloadMax: number, database: string, dispose: () =>
     first?: Reply | Promise<Reply>,
     pause?: Promise<void>
   ): Promise<Reply> => {
-    let next = first
+    const deadline = performance.now() + timeoutMs
+    let sent = first
     if (pause !== undefined) await pause
     let left = timeoutMs
-    let deadline = 0
     let waitMs = RETRY_FIRST_MS
     while (true) {
       let error: ElanusError
       try {
         const timed = { ...headers, [headerNames.timeout]: String(Math.ceil(left)) }
-        const reply = await (next ?? send(subject, data, timeoutMs === limits.requestTimeoutMs ? headers : timed, left))
-        next = undefined
+        const asked = sent ?? send(subject, data, timeoutMs === limits.requestTimeoutMs ? headers : timed, left)
+        sent = undefined
+        const reply = await asked
         const failed = errorOf(reply)
         if (failed === undefined) return reply
         error = failed
@@ -304,9 +308,7 @@ const client = (send: Send, payloadMax: number, database: string, dispose: () =>
         error = cause
       }
       if (!error.retry) throw error
-      const now = performance.now()
-      if (deadline === 0) deadline = now + timeoutMs
-      left = deadline - now - waitMs
+      left = deadline - performance.now() - waitMs
       if (left <= 0) throw error
       await sleep(waitMs)
       waitMs = Math.min(waitMs * 2, RETRY_MAX_MS)
@@ -358,7 +360,10 @@ const client = (send: Send, payloadMax: number, database: string, dispose: () =>
       throw cause
     }
 
-    const level = ({ at, consistency = "Session" }: ReadOptions): ReadLevel => ({ at, consistency, token })
+    const level = ({ at, consistency = "Session" }: ReadOptions): ReadLevel => {
+      if (consistencies.includes(consistency)) return { at, consistency, token }
+      throw failure("bad-request", `consistency is one of ${consistencies.join(", ")}, not ${String(consistency)}`)
+    }
     const asBinary = { [headerNames.format]: BINARY }
 
     const writeOne = async (verb: string, data: Uint8Array, options: RequestOptions): Promise<Written> => {
@@ -481,7 +486,11 @@ const client = (send: Send, payloadMax: number, database: string, dispose: () =>
     listCollections: (options) => askAbout(databaseSubject(database, "list"), {}, options) as Promise<Array<string>>,
     status: (options) => askAbout(databaseSubject(database, "status"), {}, options) as Promise<ClusterStatus>,
     timestamp: () => token,
-    request: (name, verb, body, options) => askRows(collectionSubject(database, name, verb), body, options),
+    request: async (name, verb, body, options) => {
+      const wrong = nameProblem(name)
+      if (wrong !== undefined) throw failure("bad-name", wrong)
+      return askRows(collectionSubject(database, name, verb), body, options)
+    },
     close: dispose
   }
 }
