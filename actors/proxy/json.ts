@@ -9,6 +9,7 @@ import { canonical, type Key, keyAt, type KeyColumn, keyColumn, type KeyType } f
 import { limits } from "../../protocols/limits.ts"
 import type { Collection, CollectionSpec } from "../../protocols/metadata.ts"
 import { fieldBytesAt, fieldColumn, parseFields, type RowBatch } from "../../protocols/rows.ts"
+import { nameProblem } from "../../protocols/subjects.ts"
 import { parseTimestamp, type Timestamp } from "../../protocols/timestamp.ts"
 import { utf8 } from "../../protocols/wire.ts"
 
@@ -192,6 +193,14 @@ export const checkFields = (value: unknown, where: string): void => {
 
 // ---- requests
 
+const fieldName = (field: Body, body: Body, quick: string, fallback: string): string => {
+  const name = text(field, "fieldName", text(body, quick, fallback))
+  const problem = nameProblem(name)
+  // An answer's score has that name.
+  if (problem === undefined && name !== "distance") return name
+  throw failure("bad-name", problem ?? `a key or vector cannot be called "${name}"`)
+}
+
 /** Milvus' quick form, or its schema with one key and one vector field. */
 export const readCreate = (database: string, name: string, body: Body): CollectionSpec => {
   const params = object(body, "params")
@@ -231,12 +240,15 @@ export const readCreate = (database: string, name: string, body: Body): Collecti
     1,
     limits.dimensionMax
   )
+  const keyField = fieldName(key, body, "primaryFieldName", "id")
+  const vectorField = fieldName(vector, body, "vectorFieldName", "vector")
+  if (keyField === vectorField) throw bad(`the key and the vector cannot both be called ${keyField}`)
   if (dimension === 0) throw bad(`dimension is needed: an integer from 1 to ${limits.dimensionMax}`)
   return {
     database,
     name,
     description: text(body, "description", ""),
-    keyField: text(key, "fieldName", text(body, "primaryFieldName", "id")),
+    keyField,
     keyType,
     keyLengthMax: integer(
       { max_length: keyParams["max_length"] ?? params["max_length"] },
@@ -245,7 +257,7 @@ export const readCreate = (database: string, name: string, body: Body): Collecti
       1,
       limits.keyLengthMax
     ),
-    vectorField: text(vector, "fieldName", text(body, "vectorFieldName", "vector")),
+    vectorField,
     dimension,
     metric,
     shards: integer({ shardsNum: params["shardsNum"] ?? body["shardsNum"] }, "shardsNum", 1, 1, limits.shardsMax),
@@ -370,7 +382,8 @@ export const searchRows = (spec: CollectionSpec, found: SearchAnswer, outputFiel
       vectorAt(vectors, spec.dimension, i),
       outputFields
     )
-    return { [spec.keyField]: key, distance: distances[i]!, ...rest }
+    // A field of that name is not shown: the score must be.
+    return Object.assign({ [spec.keyField]: key, distance: 0 }, rest, { distance: distances[i]! })
   })
 }
 
