@@ -1,19 +1,23 @@
 /**
  * The nats-server itself dies and comes back, and sleeps and goes on, under a running cluster: requests wait within
- * their deadline, and everything goes on by itself with nothing lost.
+ * their deadline, and everything goes on by itself with nothing lost. Sealed data is on a real
+ * S3 server.
  */
 import { afterAll, expect, it } from "vitest"
 import { connect, type Elanus, ElanusError } from "../../runtime/elanus.ts"
 import { type Cluster, startCluster } from "../support/cluster.ts"
+import { type S3Server, startS3 } from "../support/s3.ts"
 import { makeWorkload } from "../support/workload.ts"
 
 const TEST_MS = 180_000
 
+let s3: S3Server | undefined
 let cluster: Cluster | undefined
 let db: Elanus | undefined
 afterAll(async () => {
   await db?.close()
   await cluster?.stop()
+  await s3?.stop()
 })
 
 const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms))
@@ -21,7 +25,10 @@ const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms))
 it(
   "goes on after its nats-server was killed or asleep",
   async () => {
+    s3 = await startS3()
+    s3.useCredentials()
     cluster = await startCluster({
+      objects: `s3://${s3.bucket}/data?endpoint=${encodeURIComponent(s3.endpoint)}&region=us-east-1`,
       settings: { segmentBytesMax: 16 * 1024, indexRowsMin: 200, leaseTtlMs: 5_000, evidenceMs: 500 }
     })
     const { nats } = cluster
