@@ -5,6 +5,7 @@
  *   8 bytes magic | u32 version | u32 crc of all else | f64 length of the body | 8 bytes of 0 | body
  */
 import { crc32 } from "../protocols/checksum.ts"
+import { limits } from "../protocols/limits.ts"
 import { utf8 } from "../protocols/wire.ts"
 import { StorageError } from "./outcome.ts"
 
@@ -34,11 +35,16 @@ export const frame = (kind: FrameKind, body: ReadonlyArray<Uint8Array>): Array<U
   return [header, ...body]
 }
 
+export interface Unframed {
+  readonly version: number
+  readonly body: Uint8Array
+}
+
 /** The body, as a view. Throws StorageError: "damaged", or "unfit" if the version is newer than `kind.version`. */
-export const unframe = (
-  kind: FrameKind,
-  bytes: Uint8Array
-): { readonly version: number; readonly body: Uint8Array } => {
+export const unframe = (kind: FrameKind, bytes: Uint8Array): Unframed => toTheEnd(unframeSliced(kind, bytes))
+
+/** The same in slices of at most `limits.sliceBytes`: the caller lets the event loop turn at every yield. */
+export function* unframeSliced(kind: FrameKind, bytes: Uint8Array): Generator<void, Unframed, void> {
   const damaged = (detail: string) => new StorageError({ reason: "damaged", detail: `${kind.name}: ${detail}` })
   if (bytes.length < FRAME_BYTES) throw damaged(`${bytes.length} bytes are too few`)
   const header = bytes.subarray(0, FRAME_BYTES)
@@ -46,12 +52,23 @@ export const unframe = (
   if (utf8.encode(kind.magic).some((byte, i) => header[i] !== byte)) throw damaged("it is something else")
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   if (view.getFloat64(16, true) !== body.length) throw damaged(`${body.length} bytes behind its frame`)
-  if (view.getUint32(12, true) !== crc32(body, headerCrc(header))) throw damaged("its checksum is wrong")
+  let crc = headerCrc(header)
+  for (let at = 0; at < body.length; at += limits.sliceBytes) {
+    if (at > 0) yield
+    crc = crc32(body.subarray(at, at + limits.sliceBytes), crc)
+  }
+  if (view.getUint32(12, true) !== crc) throw damaged("its checksum is wrong")
   const version = view.getUint32(8, true)
   if (version > kind.version) {
     throw new StorageError({ reason: "unfit", detail: `${kind.name} of version ${version}; this is ${kind.version}` })
   }
   return { version, body }
+}
+
+export const toTheEnd = <A>(slices: Generator<void, A, void>): A => {
+  let next = slices.next()
+  while (next.done !== true) next = slices.next()
+  return next.value
 }
 
 /** Of the frame without the place where the checksum itself is. */

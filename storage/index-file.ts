@@ -4,7 +4,7 @@
  */
 import { Reader, WireError, Writer } from "../protocols/wire.ts"
 import { type Metric, metrics } from "./distance.ts"
-import { decoding, type FrameKind, frame, unframe } from "./framed-file.ts"
+import { decoding, type FrameKind, frame, toTheEnd, unframeSliced } from "./framed-file.ts"
 
 export interface IndexFacts {
   readonly metric: Metric
@@ -24,9 +24,18 @@ export const encodeIndex = (facts: IndexFacts, body: Uint8Array): Array<Uint8Arr
   return frame(kind, [writer.finish(), body])
 }
 
-/** Throws StorageError: "damaged", or "unfit" for a newer version. `body` is a view. */
-export const decodeIndex = (bytes: Uint8Array): { readonly facts: IndexFacts; readonly body: Uint8Array } => {
-  const { body } = unframe(kind, bytes)
+export interface DecodedIndex {
+  readonly facts: IndexFacts
+  /** The engine's own bytes, as a view. */
+  readonly body: Uint8Array
+}
+
+/** Throws StorageError: "damaged", or "unfit" for a newer version. */
+export const decodeIndex = (bytes: Uint8Array): DecodedIndex => toTheEnd(decodeIndexSliced(bytes))
+
+/** The same in slices: an index may be large, and its checksum long. The event loop may turn at every yield. */
+export function* decodeIndexSliced(bytes: Uint8Array): Generator<void, DecodedIndex, void> {
+  const { body } = yield* unframeSliced(kind, bytes)
   return decoding(kind, () => {
     const reader = new Reader(body)
     const engine = reader.text()

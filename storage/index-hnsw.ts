@@ -10,7 +10,7 @@ import { join } from "node:path"
 import { Effect, Layer } from "effect"
 import hnswlib, { type HierarchicalNSW } from "hnswlib-node"
 import { type Metric, rank } from "./distance.ts"
-import { checkGraph, decodeIndex, type IndexFacts } from "./index-file.ts"
+import { checkGraph, decodeIndexSliced, type IndexFacts } from "./index-file.ts"
 import { type VectorIndex, VectorIndexes } from "./index.ts"
 import { StorageError } from "./outcome.ts"
 
@@ -54,7 +54,7 @@ export const layerHnsw = (options: { readonly directory: string }): Layer.Layer<
       yield* attempt(() => fs.mkdir(options.directory, { recursive: true }))
       return VectorIndexes.of({
         load: Effect.fnUntraced(function* (bytes: Uint8Array, vectors?: Float32Array) {
-          const { facts, body } = yield* Effect.try({ try: () => decodeIndex(bytes), catch: asStorageError })
+          const { facts, body } = yield* inSlices(decodeIndexSliced(bytes))
           if (vectors !== undefined && vectors.length !== facts.count * facts.dimension) {
             return yield* new StorageError({ reason: "damaged", detail: "the index is not one of these vectors" })
           }
@@ -75,6 +75,17 @@ const readThroughFile = async (index: HierarchicalNSW, directory: string, body: 
     await fs.rm(path, { force: true })
   }
 }
+
+/** Runs a generator that throws, with a turn of the event loop at every yield. */
+const inSlices = Effect.fnUntraced(function* <A>(slices: Generator<void, A, void>) {
+  const step = Effect.try({ try: () => slices.next(), catch: asStorageError })
+  let next = yield* step
+  while (next.done !== true) {
+    yield* Effect.yieldNow
+    next = yield* step
+  }
+  return next.value
+})
 
 const attempt = <A>(run: () => Promise<A>) => Effect.tryPromise({ try: run, catch: asStorageError })
 
