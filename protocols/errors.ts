@@ -88,6 +88,18 @@ export class ElanusError extends Schema.TaggedError<ElanusError>()("ElanusError"
 
 export const failure = (code: ErrorCode, reason: string) => new ElanusError({ code, reason })
 
+/**
+ * What a request ends in that was tried several times: `last` is what became of the last try, `unknown` an earlier one
+ * (or the last) of which nobody knows. A write that may have been done is ambiguous, whatever was said of it later.
+ */
+export const afterTries = (last: ElanusError, unknown: ElanusError | undefined, isWrite: boolean): ElanusError => {
+  if (isWrite) {
+    const settled = unknown === undefined || last.code === "ambiguous" || last.code === "outcome-unknown"
+    return settled ? last : failure("ambiguous", `${unknown.reason}; then ${last.reason}`)
+  }
+  return last.code === "ambiguous" ? failure("timeout", last.reason) : last
+}
+
 /** The body of an error as every door shows it. */
 export const errorBody = (error: ElanusError) => ({
   error: { code: error.code, reason: error.reason, fault: error.fault, retry: error.retry }

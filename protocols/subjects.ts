@@ -24,6 +24,10 @@ export const collectionVerbs = [
   "search",
   "flush"
 ] as const
+const writingVerbs: ReadonlyArray<string> = ["create", "drop", "insert", "upsert", "delete"]
+/** Whether a request changes something: then it matters if one without an answer was carried out. */
+export const isWriting = (subject: string): boolean =>
+  writingVerbs.includes(subject.slice(subject.lastIndexOf(".") + 1))
 /** In the interface, and not in this version. */
 export const laterVerbs = [
   "hybrid_search",

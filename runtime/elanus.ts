@@ -14,7 +14,7 @@ import {
   type ReadLevel
 } from "../protocols/client.ts"
 import type { ClusterStatus } from "../protocols/coordinator.ts"
-import { ElanusError, type ErrorCode, errorKinds, failure } from "../protocols/errors.ts"
+import { afterTries, ElanusError, type ErrorCode, errorKinds, failure } from "../protocols/errors.ts"
 import { type Key, keyAt, type KeyColumn, keyColumn, type KeyType } from "../protocols/keys.ts"
 import { limits } from "../protocols/limits.ts"
 import type { CollectionSpec, Metric } from "../protocols/metadata.ts"
@@ -27,7 +27,7 @@ import {
   type RowBatch,
   rowBatchBytes
 } from "../protocols/rows.ts"
-import { collectionSubject, databaseSubject, DEFAULT_DATABASE, nameProblem } from "../protocols/subjects.ts"
+import { collectionSubject, databaseSubject, DEFAULT_DATABASE, isWriting, nameProblem } from "../protocols/subjects.ts"
 import { later, parseTimestamp, type Timestamp } from "../protocols/timestamp.ts"
 import { utf8 } from "../protocols/wire.ts"
 import { NatsConnection, type NatsOptions } from "../storage/nats-connection.ts"
@@ -194,7 +194,8 @@ const overBus = async <R, E>(
   }
   const bus = await runtime.runPromise(Bus as never as Effect.Effect<Bus["Service"]>)
   const send: Send = (subject, data, headers, timeoutMs) => {
-    const fiber = Effect.runFork(bus.request(subject, data, { timeoutMs, headers }))
+    // A little longer than the proxy was told: it knows better what it waited for in vain.
+    const fiber = Effect.runFork(bus.request(subject, data, { timeoutMs: timeoutMs + SAY_SO_MS, headers }))
     const exit = fiber.pollUnsafe()
     if (exit?._tag === "Success") return exit.value
     return Effect.runPromise(Effect.mapError(Fiber.join(fiber), (error) => ofBus(error, subject)))
@@ -220,6 +221,7 @@ const startFailure = (cause: unknown): ElanusError => {
 
 const BREATH_MS = 8
 const RETRY_FIRST_MS = 20
+const SAY_SO_MS = 250
 const RETRY_MAX_MS = 500
 /** A write is dated by an answer of this age at most: well below what the cluster remembers. */
 const DATED_MS = limits.dedupeAgeMs / 5
@@ -289,6 +291,7 @@ const client = (send: Send, payloadMax: number, database: string, dispose: () =>
     pause?: Promise<void>
   ): Promise<Reply> => {
     const deadline = performance.now() + timeoutMs
+    let unknown: ElanusError | undefined
     let sent = first
     if (pause !== undefined) await pause
     let left = timeoutMs
@@ -307,9 +310,9 @@ const client = (send: Send, payloadMax: number, database: string, dispose: () =>
         if (!(cause instanceof ElanusError)) throw cause
         error = cause
       }
-      if (!error.retry) throw error
-      left = deadline - performance.now() - waitMs
-      if (left <= 0) throw error
+      if (error.code === "ambiguous") unknown ??= error
+      left = error.retry ? deadline - performance.now() - waitMs : 0
+      if (left <= 0) throw afterTries(error, unknown, isWriting(subject))
       await sleep(waitMs)
       waitMs = Math.min(waitMs * 2, RETRY_MAX_MS)
     }
@@ -362,7 +365,7 @@ const client = (send: Send, payloadMax: number, database: string, dispose: () =>
 
     const level = ({ at, consistency = "Session" }: ReadOptions): ReadLevel => {
       if (consistencies.includes(consistency)) return { at, consistency, token }
-      throw failure("bad-request", `consistency is one of ${consistencies.join(", ")}, not ${String(consistency)}`)
+      throw failure("bad-request", `consistency is one of ${consistencies.join(", ")}, not ${consistency}`)
     }
     const asBinary = { [headerNames.format]: BINARY }
 

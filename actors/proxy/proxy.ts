@@ -4,12 +4,12 @@
  */
 import { Effect } from "effect"
 import { BINARY, binary, formatRequestId, headers, parseRequestId } from "../../protocols/client.ts"
-import { ElanusError, errorBody, failure } from "../../protocols/errors.ts"
+import { afterTries, ElanusError, errorBody, failure } from "../../protocols/errors.ts"
 import { keysOf } from "../../protocols/keys.ts"
 import { limits } from "../../protocols/limits.ts"
 import type { Collection } from "../../protocols/metadata.ts"
 import type { RequestId } from "../../protocols/record.ts"
-import { CLIENT_SUBJECTS, type CollectionVerb, parseSubject, type Target } from "../../protocols/subjects.ts"
+import { CLIENT_SUBJECTS, type CollectionVerb, isWriting, parseSubject, type Target } from "../../protocols/subjects.ts"
 import { utf8 } from "../../protocols/wire.ts"
 import { Bus, type Message, type Reply } from "../../runtime/bus.ts"
 import { Catalog } from "../../runtime/catalog.ts"
@@ -270,8 +270,9 @@ export const proxy = Effect.gen(function* () {
     { queue: QUEUE, overloaded: errorReply(failure("overloaded", "too many requests at once")) },
     (message) => {
       counts.requests++
-      return Effect.catch(handle(message), (error) =>
+      return Effect.catch(handle(message), (given) =>
         Effect.sync(() => {
+          const error = afterTries(given, undefined, isWriting(message.subject))
           counts.errors++
           counts.lastError = error.reason
           return errorReply(error)

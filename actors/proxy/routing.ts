@@ -3,7 +3,7 @@
  * carries is idempotent (reads are, and writes have a request id), so an answer that was lost is asked for again.
  */
 import { Clock, Effect } from "effect"
-import { type ElanusError, type ErrorCode, failure } from "../../protocols/errors.ts"
+import { type ElanusError, type ErrorCode, afterTries, failure } from "../../protocols/errors.ts"
 import type { Collection } from "../../protocols/metadata.ts"
 import type { PayloadOf, SuccessOf } from "../../protocols/protocol.ts"
 import { type Route, StreamingNodeProtocol } from "../../protocols/streaming-node.ts"
@@ -59,12 +59,14 @@ export const makeRouting = Effect.gen(function* () {
   const follow = Effect.fnUntraced(function* <A>(
     collection: Collection,
     channel: number,
+    name: keyof Calls,
     first: ElanusError,
     timeoutMs: number,
     once: (budgetMs: number) => Effect.Effect<A, ElanusError>
   ) {
     const deadline = (yield* Clock.currentTimeMillis) + timeoutMs
     let error = first
+    let unknown = first.code === "ambiguous" ? first : undefined
     let waitMs = WAIT_FIRST_MS
     while (AGAIN.has(error.code)) {
       const left = deadline - (yield* Clock.currentTimeMillis)
@@ -78,8 +80,13 @@ export const makeRouting = Effect.gen(function* () {
       const answer = yield* Effect.result(once(Math.max(1, Math.min(left, TRY_MS))))
       if (answer._tag === "Success") return answer.success
       error = answer.failure
+      if (error.code === "ambiguous") unknown ??= error
     }
-    return yield* error.code === "moved" ? failure("unavailable", error.reason) : error
+    return yield* afterTries(
+      error.code === "moved" ? failure("unavailable", error.reason) : error,
+      unknown,
+      name === "Write"
+    )
   })
 
   const ask: Routing["ask"] = (collection, shard, name, payload, timeoutMs) => {
@@ -103,7 +110,7 @@ export const makeRouting = Effect.gen(function* () {
     }
     // The usual way has no clock and no timer of its own.
     return Effect.catch(once(Math.min(timeoutMs, TRY_MS)), (error) =>
-      AGAIN.has(error.code) ? follow(collection, channel, error, timeoutMs, once) : Effect.fail(error)
+      AGAIN.has(error.code) ? follow(collection, channel, name, error, timeoutMs, once) : Effect.fail(error)
     )
   }
 
