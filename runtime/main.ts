@@ -956,6 +956,19 @@ const checkStart = ({ cluster, port, replicas }: StartFlags): void => {
   if (port < 1 || port > 65_535) throw new UsageError("--port is a number from 1 to 65535")
 }
 
+/** A store of objects that may only be read opens like any other; who is going to write to it finds out before it begins. */
+const tryObjects = Effect.fnUntraced(function* (node: string, where: string) {
+  const { Objects } = yield* Effect.promise(() => import("../storage/objects.ts"))
+  const objects = yield* Objects
+  const key = `probe/${node}`
+  const outcome = yield* objects.put(key, [new TextEncoder().encode(node)])
+  if (outcome._tag === "Done") return yield* Effect.asVoid(objects.remove(key))
+  const reason = `objects at ${where} cannot be written: ${outcome.detail}`
+  // With no room it can still serve what there is.
+  if (outcome._tag === "Refused" && outcome.reason === "full") return yield* Effect.logWarning(reason)
+  return yield* failure("unfit", reason)
+})
+
 /** Plays the roles until it is told to stop, or something ends that it cannot do without. */
 const play = Effect.fnUntraced(function* (flags: StartFlags) {
   const { startOwnServer } = yield* Effect.promise(() => import("./command-server.ts"))
@@ -996,6 +1009,7 @@ const play = Effect.fnUntraced(function* (flags: StartFlags) {
     const node = yield* Node
     const catalog = yield* Catalog
     const bus = yield* Bus
+    if (wanted.includes("streaming-node") || wanted.includes("data-node")) yield* tryObjects(node.id, objects)
     const newer = (reason: string) => failure("unfit", `${reason}: this version of Elanus is too old for the cluster`)
     const format = yield* (yield* Meta).get(metaKey.format)
     yield* Effect.try({

@@ -6,7 +6,7 @@
 import { jetstream } from "@nats-io/jetstream"
 import { ClassicLevel } from "classic-level"
 import { Effect } from "effect"
-import { execFile } from "node:child_process"
+import { execFile, spawn } from "node:child_process"
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises"
 import { connect as connectSocket, createServer, type Server } from "node:net"
 import { tmpdir } from "node:os"
@@ -21,6 +21,7 @@ import { fromMillis } from "../protocols/timestamp.ts"
 import { exitCodes } from "../runtime/command-output.ts"
 import { connect, type Elanus, open } from "../runtime/elanus.ts"
 import { freePort } from "../runtime/nats-server.ts"
+import { findServer } from "../runtime/server-finder.ts"
 import { bootstrap, keySubject } from "../storage/jetstream-bucket.ts"
 import { NatsConnection } from "../storage/nats-connection.ts"
 import { elanus, type RunOptions, type Started, start } from "./support/command.ts"
@@ -706,6 +707,14 @@ describe("servers, disks and directories that cannot be used", () => {
       } finally {
         await s3.stop()
       }
+      const sealed = await startReadOnlyS3()
+      try {
+        const ran = await refused("sealed", `s3://elanus?endpoint=${sealed.endpoint}`)
+        assert.deepInclude(ran, { exit: exitCodes.operator[0], code: "unfit" })
+        assert.match(ran.reason, /cannot be written: .*AccessDenied/)
+      } finally {
+        await sealed.stop()
+      }
     })
 
     it("an object directory that cannot be", async () => {
@@ -797,6 +806,38 @@ describe("servers, disks and directories that cannot be used", () => {
     }
   })
 })
+
+/** A bucket that exists and takes nothing; with the credentials that `startS3` put into the environment. */
+const startReadOnlyS3 = async () => {
+  const path = await mkdtemp(join(folder, "sealed-"))
+  await mkdir(join(path, "elanus"))
+  const port = await freePort()
+  const child = spawn(await findServer("versitygw"), ["--readonly", "--port", `127.0.0.1:${port}`, "posix", path], {
+    env: {
+      ...process.env,
+      ROOT_ACCESS_KEY: process.env["AWS_ACCESS_KEY_ID"],
+      ROOT_SECRET_KEY: process.env["AWS_SECRET_ACCESS_KEY"]
+    },
+    stdio: "ignore"
+  })
+  const endpoint = `http://127.0.0.1:${port}`
+  const isThere = () =>
+    fetch(endpoint).then(
+      () => true,
+      () => false
+    )
+  for (const begun = performance.now(); !(await isThere()); await sleep(20)) {
+    if (performance.now() - begun > 20_000) assert.fail("versitygw did not start")
+  }
+  return {
+    endpoint,
+    stop: async () => {
+      const gone = new Promise((resolve) => child.once("exit", resolve))
+      child.kill("SIGKILL")
+      await gone
+    }
+  }
+}
 
 /** A file system of so many MiB. Needs the right to mount: a test that cannot have it fails, and says so. */
 const smallDisk = async (mebibytes: number) => {
