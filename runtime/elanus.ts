@@ -222,6 +222,8 @@ const startFailure = (cause: unknown): ElanusError => {
 const BREATH_MS = 8
 const RETRY_FIRST_MS = 20
 const SAY_SO_MS = 250
+/** A proxy that dies says nothing: so one try is not all of the time there is. Reads may take longer than writes. */
+const TRY_MS = 5_000
 const RETRY_MAX_MS = 500
 /** A write is dated by an answer of this age at most: well below what the cluster remembers. */
 const DATED_MS = limits.dedupeAgeMs / 5
@@ -275,7 +277,7 @@ const client = (send: Send, payloadMax: number, database: string, dispose: () =>
     timeoutMs: number = limits.requestTimeoutMs
   ): Reply | Promise<Reply> => {
     if (timeoutMs !== limits.requestTimeoutMs) return askAgain(subject, data, headers, timeoutMs)
-    const sent = send(subject, data, headers, timeoutMs)
+    const sent = send(subject, data, headers, TRY_MS)
     const pause = sent instanceof Promise ? undefined : breathe()
     // Answered within this process already, as most searches are when embedded: not a single promise.
     if (!(sent instanceof Promise) && pause === undefined && errorOf(sent) === undefined) return sent
@@ -290,6 +292,9 @@ const client = (send: Send, payloadMax: number, database: string, dispose: () =>
     first?: Reply | Promise<Reply>,
     pause?: Promise<void>
   ): Promise<Reply> => {
+    if (!(timeoutMs >= 1 && timeoutMs <= limits.requestTimeoutMaxMs)) {
+      throw failure("bad-request", `timeoutMs is from 1 to ${limits.requestTimeoutMaxMs}, not ${timeoutMs}`)
+    }
     const deadline = performance.now() + timeoutMs
     let unknown: ElanusError | undefined
     let sent = first
@@ -299,8 +304,9 @@ const client = (send: Send, payloadMax: number, database: string, dispose: () =>
     while (true) {
       let error: ElanusError
       try {
-        const timed = { ...headers, [headerNames.timeout]: String(Math.ceil(left)) }
-        const asked = sent ?? send(subject, data, timeoutMs === limits.requestTimeoutMs ? headers : timed, left)
+        const tryMs = Math.min(left, isWriting(subject) ? TRY_MS : Math.max(TRY_MS, timeoutMs / 2))
+        const timed = { ...headers, [headerNames.timeout]: String(Math.ceil(tryMs)) }
+        const asked = sent ?? send(subject, data, timed, tryMs)
         sent = undefined
         const reply = await asked
         const failed = errorOf(reply)
