@@ -542,8 +542,8 @@ describe("what a client may get wrong", () => {
     let said = ""
     socket.on("data", (data) => (said += String(data)))
     socket.on("error", () => undefined)
+    // Its length alone is enough; bytes that come after would only make it forget to say why.
     socket.write(`CONNECT {"verbose":false}\r\nPUB elanus.v1.default.rows.insert ${hundred.length}\r\n`)
-    socket.write(hundred)
     await new Promise((resolve) => socket.once("close", resolve))
     assert.match(said, /Maximum Payload Violation/)
     const error = await errorOf(
