@@ -34,7 +34,9 @@ const PAYLOAD_MAX = 1024 * 1024 - limits.payloadMargin
 const ROUTES_MAX = 16_384
 
 const LINE_BREAKS = /[\r\n]+/g
-const oneLine = (value: string): string => value.replace(LINE_BREAKS, " ").trim()
+/** What `trim` takes away, and most values do not have. */
+const SPACE = /\s/
+const oneLine = (value: string): string => (SPACE.test(value) ? value.replace(LINE_BREAKS, " ").trim() : value)
 
 /** An error as any NATS client understands it: the headers of the services convention, and our body. */
 export const errorReply = (error: ElanusError): Reply => ({
