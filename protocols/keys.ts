@@ -3,7 +3,8 @@
  * so equal keys are equal in a Map. Many are a `KeyColumn`: plain bytes.
  */
 import { limits } from "./limits.ts"
-import { type Reader, shortLived, utf8, WireError, type Writer } from "./wire.ts"
+import { shortLived } from "./memory.ts"
+import { type Reader, utf8, WireError, type Writer } from "./wire.ts"
 
 export type KeyType = "Int64" | "VarChar"
 export type Key = number | bigint | string

@@ -127,6 +127,11 @@ export const QueryNodeProtocol = protocol("query-node", {
   /** Searches segments; "not-here" if one is not loaded, or lacks keys that `tail` does not bring. */
   Search: hotCall(segmentSearch, hitsCodec),
   Get: hotCall(segmentGet, foundCodec),
+  /**
+   * Brings keys alone, for those that would make a question too long: a part with `upTo` equal to `after` moves no
+   * position, which only the question itself does, with the last part.
+   */
+  Apply: hotCall(segmentRead, rows),
   /** Rows visible at the timestamp. */
   Count: hotCall(segmentRead, rows),
   /**

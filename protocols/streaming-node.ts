@@ -20,8 +20,16 @@ export interface Route {
   readonly shard: number
 }
 
-/** `at`: exactly this T. `latest`: all that was acknowledged when the owner received it; the owner chooses T and proves it. */
-export type ReadTime = { readonly _tag: "At"; readonly timestamp: Timestamp } | { readonly _tag: "Latest" }
+/**
+ * `At`: exactly this T. `Fresh`: the same, and the oracle gave it out for this very read, which must see all that was
+ * acknowledged before. `Latest`: that too, and the owner chooses T and proves it.
+ */
+export type ReadTime =
+  | { readonly _tag: "At"; readonly timestamp: Timestamp }
+  | { readonly _tag: "Fresh"; readonly timestamp: Timestamp }
+  | { readonly _tag: "Latest" }
+
+const READ_TIMES = ["At", "Fresh", "Latest"] as const
 
 const writeRoute = (writer: Writer, route: Route): Writer =>
   writer.u16(route.channel).u16(route.shard).u64(route.epoch).count(route.knownLsn).text(route.collection)
@@ -33,10 +41,11 @@ const readRoute = (reader: Reader): Route => {
   return { channel, shard, epoch, knownLsn, collection: reader.text() }
 }
 const writeTime = (writer: Writer, time: ReadTime): Writer =>
-  writer.u64(time._tag === "At" ? time.timestamp : 0n).u8(time._tag === "At" ? 0 : 1)
+  writer.u64(time._tag === "Latest" ? 0n : time.timestamp).u8(READ_TIMES.indexOf(time._tag))
 const readTime = (reader: Reader): ReadTime => {
   const timestamp = reader.u64()
-  return reader.u8() === 0 ? { _tag: "At", timestamp } : { _tag: "Latest" }
+  const tag = READ_TIMES[reader.u8()] ?? "Latest"
+  return tag === "Latest" ? { _tag: tag } : { _tag: tag, timestamp }
 }
 
 export interface Write {

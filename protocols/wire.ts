@@ -4,6 +4,7 @@
  */
 import { SchemaBinary } from "effect/encoding"
 import { Schema } from "effect"
+import { allocate } from "./memory.ts"
 
 /**
  * How a message becomes bytes and comes back. `decode` throws on bytes that are not such a message. `encode` leaves
@@ -39,31 +40,6 @@ export const utf8 = {
 }
 
 const NOTHING = new Uint8Array(0)
-
-/** Not cleared: a Writer writes every byte that it gives away. Small ones share Node's pool, which costs a tenth. */
-const allocate = (size: number): Uint8Array => {
-  const { buffer, byteOffset } = Buffer.allocUnsafe(size)
-  return new Uint8Array(buffer, byteOffset, size)
-}
-
-/**
- * Arrays for one answer. What they hold at first is anything. An array of its own memory costs ten times as much, and
- * a view of a tiny one even more.
- */
-export const shortLived = {
-  u32s: (length: number): Uint32Array => {
-    const { buffer, byteOffset } = Buffer.allocUnsafe(length * 4)
-    return new Uint32Array(buffer, byteOffset, length)
-  },
-  f64s: (length: number): Float64Array => {
-    const { buffer, byteOffset } = Buffer.allocUnsafe(length * 8)
-    return new Float64Array(buffer, byteOffset, length)
-  },
-  i64s: (length: number): BigInt64Array => {
-    const { buffer, byteOffset } = Buffer.allocUnsafe(length * 8)
-    return new BigInt64Array(buffer, byteOffset, length)
-  }
-}
 
 /** Grows as it is written to. `finish` gives the bytes, which are the caller's own. */
 export class Writer {

@@ -133,6 +133,57 @@ describe("an embedded database", () => {
     expect(await db.listCollections()).toEqual(["many", "one"])
   })
 
+  it("keeps deleted what was written and deleted in one breath", async () => {
+    const rows = await db.createCollection("rows", { dimension: 2, metric: "L2" })
+    // Sent without waiting, so that many of them share a record of the log.
+    const all = Array.from({ length: 200 }, (_, id) => [
+      rows.upsert([{ id, vector: [id, 1], version: 1 }]),
+      rows.upsert([{ id, vector: [id, 2], version: 2 }]),
+      id % 2 === 0 ? rows.delete(id) : rows.upsert([{ id, vector: [id, 3], version: 3 }])
+    ])
+    await Promise.all(all.flat())
+    const check = async () => {
+      const found = await rows.get(Array.from({ length: 200 }, (_, id) => id))
+      expect(found.map(({ fields, id }) => [id, fields["version"]])).toEqual(
+        Array.from({ length: 100 }, (_, i) => [2 * i + 1, 3])
+      )
+      expect(await rows.count()).toBe(100)
+      expect(await rows.search([0, 0], { limit: 300 })).toHaveLength(100)
+    }
+    await check()
+    await rows.flush()
+    await check()
+    await rows.upsert([{ id: 0, vector: [0, 0], version: 3 }])
+    await rows.delete([0, 1])
+    await rows.flush()
+    expect(await rows.count()).toBe(99)
+  })
+
+  it("reads right after more keys were overwritten than one message holds", async () => {
+    await db.close()
+    db = await open({ directory })
+    const rows = await db.createCollection("rows", { dimension: 2, metric: "L2" })
+    const count = 120_000
+    const put = (shift: number) =>
+      rows.upsert({
+        ids: BigInt64Array.from({ length: count }, (_, i) => BigInt(i)),
+        vectors: Float32Array.from({ length: count * 2 }, (_, i) => (i % 2 === 0 ? i / 2 + shift : 0))
+      })
+    await put(0)
+    await rows.flush({ timeoutMs: 60_000 })
+    await put(0.5)
+    expect(await rows.count()).toBe(count)
+    expect((await rows.search([7, 0], { limit: 1 }))[0]!.distance).toBeCloseTo(0.25)
+  })
+
+  it("refuses a request of which one shard's part fits nowhere, and stores none of it", async () => {
+    const rows = await db.createCollection("rows", { dimension: 32_768, metric: "L2", shards: 2 })
+    const vector = Array.from({ length: 32_768 }, () => 1)
+    const data = Array.from({ length: 12 }, (_, id) => ({ id, vector }))
+    await expect(db.request("rows", "insert", { data })).rejects.toMatchObject({ code: "too-large", retry: false })
+    expect(await rows.count()).toBe(0)
+  })
+
   it("reads at an earlier answer's time, over seals", async () => {
     const rows = await db.createCollection("rows", { dimension: 1, metric: "L2" })
     const times: Array<bigint> = []

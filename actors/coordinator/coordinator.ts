@@ -124,6 +124,7 @@ export const coordinator = Effect.gen(function* () {
     while (true) {
       const tried = yield* Effect.result(takeOverOnce(mine))
       if (tried._tag === "Success") return tried.success
+      if (trouble !== tried.failure.reason) yield* Effect.logWarning(`coordinator: ${tried.failure.reason}`)
       trouble = tried.failure.reason
       if (tried.failure.code === "unfit" || tried.failure.code === "damaged") {
         yield* Effect.logError(`coordinator: ${trouble}`)

@@ -12,14 +12,24 @@ import type {
   WriteAnswer
 } from "../../protocols/client.ts"
 import { type ElanusError, failure } from "../../protocols/errors.ts"
-import { hashAt, type Key, keyAt, type KeyColumn, keysOf, pickKeys, shardOf } from "../../protocols/keys.ts"
+import {
+  hashAt,
+  type Key,
+  keyAt,
+  type KeyColumn,
+  keyColumnBytes,
+  keysOf,
+  pickKeys,
+  shardOf
+} from "../../protocols/keys.ts"
 import { limits } from "../../protocols/limits.ts"
 import type { Collection } from "../../protocols/metadata.ts"
 import type { RequestId } from "../../protocols/record.ts"
 import { fieldBytesAt, pickFields, pickRows, type RowBatch, rowBatchBytes } from "../../protocols/rows.ts"
-import type { FoundRows, Hits, ReadTime } from "../../protocols/streaming-node.ts"
+import type { FoundRows, Hits, ReadTime, Write } from "../../protocols/streaming-node.ts"
 import { fromMillis, later, type Timestamp } from "../../protocols/timestamp.ts"
-import { shortLived } from "../../protocols/wire.ts"
+import { shortLived } from "../../protocols/memory.ts"
+import { Bus } from "../../runtime/bus.ts"
 import { distanceOf } from "../../storage/distance.ts"
 import { makeCoordinator } from "../coordinator-client.ts"
 import { mergeFound, mergeHits, packRows } from "../merge.ts"
@@ -30,6 +40,9 @@ import { makeRouting } from "./routing.ts"
 /** A bounded read may be so old. Milvus' gracefulTime. */
 const BOUNDED_MS = 5_000
 const BOUNDED_STEP_MS = 100
+const STALE_TRIES = 10
+/** Of a record or message that is not rows or keys. */
+const PART_MARGIN = 1_024
 /** What dates a request is at most so old: well below what owners remember. */
 const RECENT_MS = limits.dedupeAgeMs / 5
 /** Of a search that names none: the larger of this and twice the limit. */
@@ -41,6 +54,8 @@ export const makeRequests = Effect.gen(function* () {
   const routing = yield* makeRouting
   const coordinator = yield* makeCoordinator
   const clock = yield* Clock.Clock
+  /** Of rows or keys for one shard: they go into one message, and into one record of the log. */
+  const partBytesMax = Math.min(limits.recordBytesMax, (yield* Bus).payloadMax) - PART_MARGIN
   /** The newest timestamp that this proxy has seen: it dates the requests that bring no id. */
   let newest: Timestamp = 0n
 
@@ -93,25 +108,36 @@ export const makeRequests = Effect.gen(function* () {
     keys: KeyColumn,
     id: RequestId | undefined,
     timeoutMs: number,
-    bodyOf: (
-      rows: ReadonlyArray<number> | undefined
-    ) => { readonly _tag: "Upsert"; readonly rows: RowBatch } | { readonly _tag: "Delete"; readonly keys: KeyColumn }
+    bodyOf: (rows: ReadonlyArray<number> | undefined) => Write["body"]
   ): Effect.fn.Return<WriteAnswer, ElanusError> {
     const request = id ?? (yield* newRequestId(timeoutMs))
     const { shards } = collection.spec
-    const write = (shard: number, rows: ReadonlyArray<number> | undefined) => {
-      const body = bodyOf(rows)
-      return routing.ask(collection, shard, "Write", (route) => ({ route, request, body }), timeoutMs)
+    const write = (shard: number, body: Write["body"]) =>
+      routing.ask(collection, shard, "Write", (route) => ({ route, request, body }), timeoutMs)
+    const all = bodyOf(undefined)
+    const tooLarge = (shard: number, body: Write["body"]) => {
+      const bytes = body._tag === "Upsert" ? rowBatchBytes(body.rows) : keyColumnBytes(body.keys)
+      return bytes > partBytesMax
+        ? failure("too-large", `${bytes} bytes for shard ${shard}; ${partBytesMax} fit into one request`)
+        : undefined
     }
     if (shards === 1) {
-      const { timestamp } = yield* write(0, undefined)
+      const large = tooLarge(0, all)
+      if (large !== undefined) return yield* large
+      const { timestamp } = yield* write(0, all)
       saw(timestamp)
       return { timestamp, count: keys.count }
     }
     const parts = bySharding(keys, shards)
       .map((rows, shard) => ({ rows, shard }))
       .filter(({ rows }) => rows.length > 0)
-    const outcomes = yield* Effect.forEach(parts, ({ rows, shard }) => Effect.result(write(shard, rows)), {
+      .map(({ rows, shard }) => ({ shard, body: bodyOf(rows) }))
+    // Before any of them is sent: a part that fits nowhere would leave the others half of a request for ever.
+    for (const { body, shard } of parts) {
+      const large = tooLarge(shard, body)
+      if (large !== undefined) return yield* large
+    }
+    const outcomes = yield* Effect.forEach(parts, ({ body, shard }) => Effect.result(write(shard, body)), {
       concurrency: "unbounded"
     })
     let timestamp: Timestamp = 0n
@@ -126,8 +152,9 @@ export const makeRequests = Effect.gen(function* () {
     })
     if (worst !== undefined) {
       // Part of it is stored, or may be: not refused, whatever that part said.
-      const stored = failed.length < parts.length && worst.code !== "outcome-unknown"
-      return yield* failure(stored ? "ambiguous" : worst.code, failed.join("; "))
+      const stored = failed.length < parts.length
+      const code = !stored ? worst.code : worst.retry ? "ambiguous" : "outcome-unknown"
+      return yield* failure(code, failed.join("; "))
     }
     saw(timestamp)
     return { timestamp, count: keys.count }
@@ -174,7 +201,7 @@ export const makeRequests = Effect.gen(function* () {
   const timeAsked = ({ consistency, token }: ReadLevel, timeoutMs: number): Effect.Effect<ReadTime, ElanusError> =>
     Effect.map(patientOracle(timeoutMs), (now) => {
       const enough = consistency === "Bounded" ? now - (now % fromMillis(BOUNDED_STEP_MS)) : now
-      return { _tag: "At", timestamp: later(enough, token) }
+      return { _tag: consistency === "Bounded" ? "At" : "Fresh", timestamp: later(enough, token) }
     })
 
   const shardsOf = (collection: Collection): ReadonlyArray<number> => collection.channels.map((_, shard) => shard)
@@ -203,7 +230,11 @@ export const makeRequests = Effect.gen(function* () {
       )
     }
     const time = timeKnown(collection, level)
-    return time === undefined ? Effect.flatMap(timeAsked(level, timeoutMs), askAll) : askAll(time)
+    if (time !== undefined) return askAll(time)
+    // "stale": the oracle that gave it out was deposed in between, and its successor gives out one that counts.
+    return Effect.flatMap(timeAsked(level, timeoutMs), askAll).pipe(
+      Effect.retry({ times: STALE_TRIES, while: ({ code }) => code === "stale" })
+    )
   }
 
   const search = (
@@ -332,7 +363,7 @@ export type Requests = Effect.Success<typeof makeRequests>
 
 /** What is wrong with rows; a body that was JSON has been checked field by field before. */
 const rowsProblem = (collection: Collection, rows: RowBatch): ElanusError | undefined => {
-  const { dimension, keyLengthMax, keyType, shards } = collection.spec
+  const { dimension, keyLengthMax, keyType } = collection.spec
   if (rows.keys.count === 0) return failure("bad-request", "there is nothing to insert")
   if (rows.keys.type !== keyType) return failure("bad-key", `the primary key is ${keyType}, not ${rows.keys.type}`)
   if (rows.dimension !== dimension) {
@@ -354,10 +385,6 @@ const rowsProblem = (collection: Collection, rows: RowBatch): ElanusError | unde
         )
       }
     }
-  }
-  const bytes = rowBatchBytes(rows)
-  if (shards === 1 && bytes > limits.recordBytesMax) {
-    return failure("too-large", `${bytes} bytes of rows; ${limits.recordBytesMax} fit into one request`)
   }
   return undefined
 }

@@ -28,11 +28,13 @@ export interface Routing {
 
 /** A try ends after this, so that a request to a node that hangs is asked of its successor in time. */
 const TRY_MS = 5_000
+/** A flush takes as long as it takes. */
+const tryMs = (name: keyof Calls): number => (name === "Flush" ? Infinity : TRY_MS)
 const WAIT_FIRST_MS = 2
 const WAIT_MAX_MS = 200
 
 /** Another try may end otherwise: the owner is gone, is not the owner, or has not answered. */
-const AGAIN: ReadonlySet<ErrorCode> = new Set<ErrorCode>(["moved", "unavailable", "disconnected", "ambiguous", "stale"])
+const AGAIN: ReadonlySet<ErrorCode> = new Set<ErrorCode>(["moved", "unavailable", "disconnected", "ambiguous"])
 
 interface Seen {
   readonly log: string
@@ -77,7 +79,7 @@ export const makeRouting = Effect.gen(function* () {
       if (catalog.collection(collection.id)?.state === "dropping") {
         return yield* failure("collection-not-found", `collection ${collection.spec.name} was dropped`)
       }
-      const answer = yield* Effect.result(once(Math.max(1, Math.min(left, TRY_MS))))
+      const answer = yield* Effect.result(once(Math.max(1, Math.min(left, tryMs(name)))))
       if (answer._tag === "Success") return answer.success
       error = answer.failure
       if (error.code === "ambiguous") unknown ??= error
@@ -109,7 +111,7 @@ export const makeRouting = Effect.gen(function* () {
       })
     }
     // The usual way has no clock and no timer of its own.
-    return Effect.catch(once(Math.min(timeoutMs, TRY_MS)), (error) =>
+    return Effect.catch(once(Math.min(timeoutMs, tryMs(name))), (error) =>
       AGAIN.has(error.code) ? follow(collection, channel, name, error, timeoutMs, once) : Effect.fail(error)
     )
   }

@@ -8,7 +8,7 @@ import { type Key, keyAt, type KeyType, pickKeys } from "../../protocols/keys.ts
 import type { DeleteFile, Metric, ObjectRef, Segment as Description } from "../../protocols/metadata.ts"
 import { QueryNodeProtocol, type SegmentGet, type SegmentRead, type SegmentSearch } from "../../protocols/query-node.ts"
 import type { FoundRows, Hits } from "../../protocols/streaming-node.ts"
-import { shortLived } from "../../protocols/wire.ts"
+import { shortLived } from "../../protocols/memory.ts"
 import { Catalog } from "../../runtime/catalog.ts"
 import { Node } from "../../runtime/node.ts"
 import { serve } from "../../runtime/remote.ts"
@@ -158,9 +158,10 @@ export const queryNode = Effect.gen(function* () {
       found.push(segment)
     }
     for (const segment of found) {
-      if (segment.applied >= read.tail.upTo) continue
+      const { after, upTo } = read.tail
+      if (segment.applied >= upTo && upTo > after) continue
       segment.apply(read.tail)
-      segment.applied = read.tail.upTo
+      segment.applied = Math.max(segment.applied, upTo)
     }
     return found
   }
@@ -254,6 +255,7 @@ export const queryNode = Effect.gen(function* () {
   yield* serve(QueryNodeProtocol, node.id, {
     Search: (request) => on(request.read, (segments) => search(request, segments)),
     Get: (request) => on(request.read, (segments) => Effect.succeed(get(request, segments))),
+    Apply: (read) => on(read, () => Effect.succeed({ rows: 0 })),
     Count: (read) =>
       on(read, (segments) =>
         Effect.succeed({ rows: segments.reduce((total, segment) => total + segment.count(read.timestamp), 0) })

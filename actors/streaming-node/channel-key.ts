@@ -64,11 +64,21 @@ export const takeKey = Effect.fnUntraced(function* (
   return { _tag: "Taken", who: { channel, epoch: BigInt(revision), nonce }, checkpoint, revision }
 })
 
-/** `undefined`: not written, or it cannot be told; the next checkpoint brings it. */
+/** `Retry`: not written; the next checkpoint brings it. `Damaged`: a key that never goes is gone. */
 export type Saved =
   | { readonly _tag: "Saved"; readonly revision: number }
   | { readonly _tag: "Stale"; readonly detail: string }
+  | { readonly _tag: "Damaged"; readonly detail: string }
   | { readonly _tag: "Retry"; readonly revision: number }
+
+/** Whether the key still is this activation's: what it did before somebody else took it is not undone. */
+export const stillOurs = Effect.fnUntraced(function* (
+  leases: Leases["Service"],
+  { channel, nonce }: Identity
+): Effect.fn.Return<boolean, StorageError> {
+  const found = yield* leases.get(leaseKey.channel(channel))
+  return found._tag === "Some" && metadata.channel.decode(found.value.value).nonce === nonce
+})
 
 /** Writes another checkpoint into a key that we hold at `revision`. */
 export const saveCheckpoint = Effect.fnUntraced(function* (
@@ -81,7 +91,7 @@ export const saveCheckpoint = Effect.fnUntraced(function* (
   const outcome = yield* leases.put(key, metadata.channel.encode(value), revision)
   if (outcome._tag === "Done") return { _tag: "Saved", revision: outcome.value }
   const found = yield* leases.get(key)
-  if (found._tag === "None") return { _tag: "Retry", revision: 0 }
+  if (found._tag === "None") return { _tag: "Damaged", detail: `the key ${key} is gone` }
   const held = metadata.channel.decode(found.value.value)
   if (held.nonce !== value.nonce) return { _tag: "Stale", detail: `node ${held.node} took the channel` }
   const landed =

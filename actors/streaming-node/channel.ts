@@ -26,7 +26,7 @@ import { makeCoordinator } from "../coordinator-client.ts"
 import { nonce } from "../nonce.ts"
 import { sharedCall } from "../shared-call.ts"
 import { Chain } from "./chain.ts"
-import { saveCheckpoint, takeKey } from "./channel-key.ts"
+import { saveCheckpoint, stillOurs, takeKey } from "./channel-key.ts"
 import { fence, type Fenced, stop } from "./fence.ts"
 import { loadRequests } from "./flushing.ts"
 import { channelLifecycle } from "./lifecycle.ts"
@@ -140,9 +140,17 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
   const recover: Effect.Effect<Event, never, Log> = Effect.gen(function* () {
     const self = owner!
     yield* catchUp(self).pipe(Effect.retry(patiently), Effect.orDie)
-    yield* stop(self.who)
+    // Until it is known to be there: without it, a fence never wins against an owner that is busy.
+    yield* Effect.repeat(stop(self.who), {
+      until: ({ _tag }) => _tag === "Done" || _tag === "Refused",
+      schedule: patiently
+    })
     self.incarnation = 1
     const fenced = yield* readToFence(self)
+    if (fenced._tag === "Stale" && (yield* Effect.retry(stillOurs(leases, self.who), patiently).pipe(Effect.orDie))) {
+      // Nobody took the key from us, and the log knows a later epoch: the leases are older than the log.
+      return damaged(`${fenced.detail}, and the channel's key is still ours: the leases were restored from a backup`)
+    }
     return afterFence(fenced, { type: "Recovered" })
   })
 
@@ -236,6 +244,7 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
         const value: ChannelKey = { order, node: node.id, nonce: mine, epoch, checkpoint: next, log: state.incarnation }
         const saved = yield* saveCheckpoint(leases, value, channel, self.keyRevision)
         if (saved._tag === "Stale") return stale(saved.detail)
+        if (saved._tag === "Damaged") return damaged(saved.detail)
         self.keyRevision = saved.revision
         if (saved._tag === "Saved") {
           self.checkpoint = next
@@ -290,6 +299,14 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
       return made ?? (yield* failure("collection-not-found", `no collection ${route.collection} on channel ${channel}`))
     })
 
+    const outcomeOf = ({ answer }: Pending): Effect.Effect<Written, ElanusError> =>
+      Deferred.await(answer).pipe(
+        Effect.timeoutOrElse({
+          duration: limits.requestTimeoutMs,
+          orElse: () => Effect.fail(failure("ambiguous", "the log has not said yet whether it has the write"))
+        })
+      )
+
     const writeRows = Effect.fnUntraced(function* (
       request: Write
     ): Effect.fn.Return<Written, ElanusError, Objects | Compute> {
@@ -300,18 +317,19 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
         return yield* failure("wrong-dimension", `vectors of ${body.rows.dimension} dimensions`)
       }
       if (!shard.requestsLoaded) yield* loadRequests(mine, shard)
+      if (id.issued > mine.stamps.seen) {
+        const newest = yield* now
+        mine.stamps.learn(newest, yield* Clock.currentTimeMillis)
+        if (id.issued > newest) return yield* failure("bad-timestamp", "the request id is dated ahead of the cluster")
+      }
+      // From here to the queue nothing is waited for: of two tries of one request, the second finds the first.
       const known = mine.requests.find(shard.key, id)
       if (known !== undefined) return known
       const asked = askedKey({ collection: route.collection, shard: route.shard, request: id })
       const before = mine.asked.get(asked)
-      if (before !== undefined) return yield* Deferred.await(before.answer)
+      if (before !== undefined) return yield* outcomeOf(before)
       if (id.issued < mine.requests.floor) {
         return yield* failure("outcome-unknown", "the request is too old to tell whether it was applied before")
-      }
-      if (id.issued > mine.stamps.seen) {
-        const newest = yield* now
-        if (newest > mine.stamps.seen) mine.stamps.seen = newest
-        if (id.issued > newest) return yield* failure("bad-timestamp", "the request id is dated ahead of the cluster")
       }
       const entry: Entry = {
         collection: route.collection,
@@ -320,7 +338,7 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
         request: id,
         body
       }
-      const pending = makePending(entry)
+      const pending = makePending(entry, () => mine.asked.delete(asked))
       if (pending.bytes > log.recordBytesMax - 256) {
         return yield* failure("too-large", `${pending.bytes} bytes for one shard; a record holds ${log.recordBytesMax}`)
       }
@@ -334,14 +352,8 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
       mine.asked.set(asked, pending)
       mine.queue.add(pending)
       changed.notify()
-      return yield* Deferred.await(pending.answer).pipe(
-        // Refused, and so in no record: asked again it is a new one. Without an outcome it stays, whoever asks joins it.
-        Effect.tapError(() => Effect.sync(() => mine.asked.delete(asked))),
-        Effect.timeoutOrElse({
-          duration: limits.requestTimeoutMs,
-          orElse: () => Effect.fail(failure("ambiguous", "the log has not said yet whether it has the write"))
-        })
-      )
+      // Without an outcome it stays, and whoever asks again joins it.
+      return yield* outcomeOf(pending)
     })
 
     /** Admits a read, settles its T, and runs it there. */

@@ -53,7 +53,7 @@ export const stop = Effect.fnUntraced(function* (who: Identity) {
     timestamp: 0n,
     floor: 0n
   }
-  yield* log.appendBatch(who.channel, batchOf(header, encodeRecord(header, []).bytes), undefined)
+  return yield* log.appendBatch(who.channel, batchOf(header, encodeRecord(header, []).bytes), undefined)
 })
 
 /**

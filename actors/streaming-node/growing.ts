@@ -3,11 +3,20 @@
  * Pure data, in the order of the log. Visibility is by lsn: a read at T sees the records up to some lsn, and a row
  * is seen if it is at or below it and nothing that hides it is.
  */
-import { concatKeys, type Key, keyAt, type KeyColumn, type KeyType } from "../../protocols/keys.ts"
+import {
+  concatKeys,
+  type Key,
+  keyColumnBytes,
+  pickKeys,
+  keyAt,
+  type KeyColumn,
+  type KeyType
+} from "../../protocols/keys.ts"
 import type { Metric } from "../../protocols/metadata.ts"
-import { concatFields, fieldBytesAt, type FieldColumn, type RowBatch } from "../../protocols/rows.ts"
+import { concatFields, fieldBytesAt, pickFields, type FieldColumn, type RowBatch } from "../../protocols/rows.ts"
 import type { Timestamp } from "../../protocols/timestamp.ts"
 import { inverseNorm, scanBlock } from "../../storage/distance.ts"
+import type { BlockColumns } from "../../storage/segment-file.ts"
 import type { TopK } from "../../storage/top-k.ts"
 
 /** Vectors lie in shared memory of about this size, so that sealing hands them to a thread without a copy. */
@@ -46,6 +55,7 @@ export class GrowingSegment {
   readonly rowsPerBlock: number
   readonly blocks: Array<Block> = []
   private readonly batches: Array<Batch> = []
+  private otherBytes = 0
 
   constructor(dimension: number, metric: Metric, from: number) {
     this.dimension = dimension
@@ -54,8 +64,9 @@ export class GrowingSegment {
     this.rowsPerBlock = Math.max(1, Math.floor(BLOCK_BYTES / (dimension * 4)))
   }
 
+  /** Of its vectors, keys and fields. */
   get bytes(): number {
-    return this.rows * this.dimension * 4
+    return this.rows * this.dimension * 4 + this.otherBytes
   }
 
   /** Adds the rows of one record, whose keys the caller gives away, and returns the ordinal of the first. */
@@ -78,6 +89,7 @@ export class GrowingSegment {
       done += room
     }
     this.batches.push({ first, timestamp, lsn, keys: batch.keys, fields: ownFields(batch.fields) })
+    this.otherBytes += keyColumnBytes(batch.keys) + (batch.fields?.bytes.length ?? 0)
     return first
   }
 
@@ -161,8 +173,33 @@ export class GrowingSegment {
     })
   }
 
-  /** All its rows, as a sealing task takes them: overwritten versions too, for reads at an older T. */
-  columns(keyType: KeyType) {
+  /**
+   * Its rows, as a sealing task takes them: overwritten versions too, for reads at an older T, but not those that were
+   * overwritten or deleted within their own record. No read sees them at any T, and a file could not tell them from
+   * the version that stands: both have one timestamp.
+   */
+  columns(keyType: KeyType): BlockColumns {
+    const all = this.allColumns(keyType)
+    const visible: Array<number> = []
+    for (let row = 0; row < this.rows; row++) {
+      const { hidden, lsn } = this.block(row)
+      const at = row % this.rowsPerBlock
+      if (hidden[at]! > lsn[at]!) visible.push(row)
+    }
+    if (visible.length === this.rows) return all
+    const vectors = new Float32Array(visible.length * this.dimension)
+    visible.forEach((row, i) => vectors.set(this.vector(row), i * this.dimension))
+    return {
+      keys: pickKeys(all.keys, visible),
+      timestamps: BigUint64Array.from(visible, (row) => all.timestamps[row]!),
+      dimension: this.dimension,
+      vectorBlocks: [vectors],
+      rowsPerBlock: Math.max(1, visible.length),
+      fields: pickFields(all.fields, visible)
+    }
+  }
+
+  private allColumns(keyType: KeyType): BlockColumns {
     const timestamps = new BigUint64Array(this.rows)
     for (const { first, keys, timestamp } of this.batches) timestamps.fill(timestamp, first, first + keys.count)
     return {

@@ -3,7 +3,7 @@
  * their segments and scan what grows, put it together. A part that does not answer makes the read begin again at
  * the same T, until its deadline; it is never left out.
  */
-import { Effect } from "effect"
+import { Clock, Effect } from "effect"
 import { type ElanusError, type ErrorCode, failure } from "../../protocols/errors.ts"
 import { type Key, keyAt, type KeyColumn, keyColumn, keysOf } from "../../protocols/keys.ts"
 import { limits } from "../../protocols/limits.ts"
@@ -53,13 +53,14 @@ export const settleTime = Effect.fnUntraced(function* (
     return at
   }
   const at = time.timestamp
-  if (at <= owner.closed) return at
-  if (at < stamps.floor) {
+  // A T that was taken for this very read must be above all that was acknowledged, and a deposed oracle's may not be.
+  if (time._tag === "Fresh" && at < stamps.floor) {
     return yield* failure("stale", `timestamp ${at} comes from an oracle whose term is over; take a new one`)
   }
+  if (at <= owner.closed) return at
   if (at > stamps.seen) {
     const newest = yield* now
-    if (newest > stamps.seen) stamps.seen = newest
+    stamps.learn(newest, yield* Clock.currentTimeMillis)
     if (at > newest) return yield* failure("bad-timestamp", `timestamp ${at} has not been given out yet`)
   }
   if (at > queue.closeAt) queue.closeAt = at
@@ -130,16 +131,19 @@ const subReads = (owner: Owner, shard: Shard, pin: Pin, at: Timestamp) => {
     let after = owner.lsn
     for (const id of segments) after = Math.min(after, holders.get(id)!.applied)
     const upTo = owner.lsn
-    const read: SegmentRead = {
+    const parts = shard.tail.keysFor(shard.collection.spec.keyType, after, upTo, shard.mayBeSealed)
+    const reads = parts.map((tail): SegmentRead => ({
       collection: shard.collection.id,
       shard: shard.shard,
       segments,
       timestamp: at,
-      tail: shard.tail.keysFor(shard.collection.spec.keyType, after, upTo, shard.mayBeSealed)
-    }
+      tail
+    }))
     return {
       node,
-      read,
+      /** More keys than one question should carry: they go ahead of it. */
+      ahead: reads.slice(0, -1),
+      read: reads[reads.length - 1]!,
       /** The keys that it would need are flushed and gone from memory: the node must load them with the segment. */
       lost: after < shard.tail.base,
       /** The node answered, so it has them. */
@@ -157,13 +161,20 @@ type SubRead = ReturnType<typeof subReads>[number]
 
 /** Asks every node of the view at once; all answer, or the read is not answered from this view. */
 const askNodes = <A>(
+  { queryNodes }: ReadDeps,
   subs: ReadonlyArray<SubRead>,
+  timeoutMs: number,
   ask: (sub: SubRead) => Effect.Effect<A, ElanusError>
 ): Effect.Effect<Array<A>, ElanusError> => {
-  const one = (sub: SubRead) =>
-    sub.lost
-      ? Effect.fail(failure("not-here", `node ${sub.node} lacks keys that are flushed by now`))
-      : Effect.tap(ask(sub), () => Effect.sync(sub.applied))
+  const one = (sub: SubRead) => {
+    if (sub.lost) return Effect.fail(failure("not-here", `node ${sub.node} lacks keys that are flushed by now`))
+    const answer = Effect.tap(ask(sub), () => Effect.sync(sub.applied))
+    if (sub.ahead.length === 0) return answer
+    const bring = Effect.forEach(sub.ahead, (read) => queryNodes.call(sub.node, "Apply", read, timeoutMs), {
+      discard: true
+    })
+    return Effect.andThen(bring, answer)
+  }
   if (subs.length === 1) return Effect.map(one(subs[0]!), (answer) => [answer])
   return Effect.forEach(subs, one, { concurrency: "unbounded" })
 }
@@ -180,7 +191,7 @@ export const search = Effect.fnUntraced(function* (
   const count = queries.length / dimension
   return yield* onView(owner, shard, at, timeoutMs, (pin, lsn) => {
     const subs = subReads(owner, shard, pin, at)
-    const sealed = askNodes(subs, ({ node, read }) =>
+    const sealed = askNodes(deps, subs, timeoutMs, ({ node, read }) =>
       deps.queryNodes.call(node, "Search", { read, limit, ef, queries }, timeoutMs)
     )
     if (pin.growing.every((segment) => segment.rows === 0)) {
@@ -273,7 +284,9 @@ export const get = Effect.fnUntraced(function* (
     if (subs.length === 0) return Effect.succeed(grown.found)
     const keys = keyColumn(keyType, missing)
     return Effect.map(
-      askNodes(subs, ({ node, read }) => deps.queryNodes.call(node, "Get", { read, keys, vectors }, timeoutMs)),
+      askNodes(deps, subs, timeoutMs, ({ node, read }) =>
+        deps.queryNodes.call(node, "Get", { read, keys, vectors }, timeoutMs)
+      ),
       (parts) => mergeFound(keyType, [grown.found, ...parts])
     )
   })
@@ -307,7 +320,7 @@ export const count = Effect.fnUntraced(function* (
     const grown = pin.growing.reduce((total, segment) => total + segment.count(lsn), 0)
     const subs = subReads(owner, shard, pin, at)
     return Effect.map(
-      askNodes(subs, ({ node, read }) => deps.queryNodes.call(node, "Count", read, timeoutMs)),
+      askNodes(deps, subs, timeoutMs, ({ node, read }) => deps.queryNodes.call(node, "Count", read, timeoutMs)),
       (parts) => parts.reduce((total, { rows }) => total + rows, grown)
     )
   })

@@ -52,13 +52,19 @@ export class Stamps {
     return chosen
   }
 
-  /** A record closes T: from here on records come after it, first from the gap that the oracle left. */
-  close(at: Timestamp, nowMs: number): void {
+  /** A record closes T: from here on records come after it. */
+  close(at: Timestamp): void {
     if (at <= this.last) return
     this.last = at
     this.seen = later(this.seen, at)
-    this.gapNext = at + 1n
-    this.gapEnd = at + BigInt(limits.readerGap)
+  }
+
+  /** A reader's grant that was ours: the gap that the oracle left behind it is nobody else's. */
+  learn(grant: Timestamp, nowMs: number): void {
+    if (grant <= this.seen) return
+    this.seen = grant
+    this.gapNext = grant + 1n
+    this.gapEnd = grant + BigInt(limits.readerGap)
     this.gapAt = nowMs
   }
 }

@@ -2,7 +2,16 @@
  * The keys of a shard's records above the flushed lsn that its view stands on: every entry, an upsert's too, for each
  * hides older versions in sealed segments. Only of records that are acknowledged. Pure data.
  */
-import { hashAt, type KeyColumn, keysOf, keyColumn, type KeyType } from "../../protocols/keys.ts"
+import {
+  hashAt,
+  type KeyColumn,
+  keyColumn,
+  keyColumnBytes,
+  keysOf,
+  type KeyType,
+  pickKeys
+} from "../../protocols/keys.ts"
+import { limits } from "../../protocols/limits.ts"
 import { noTail, type TailKeys } from "../../protocols/query-node.ts"
 import type { Timestamp } from "../../protocols/timestamp.ts"
 
@@ -43,11 +52,30 @@ export class Tail {
     return first === 0 && end === batches.length ? batches : batches.slice(first, end)
   }
 
-  /** As a query node takes them; without those that `mayHold` rules out by their hash. */
-  keysFor(type: KeyType, after: number, upTo: number, mayHold: (hash: number) => boolean): TailKeys {
+  /**
+   * As a query node takes them, in parts of at most `limits.tailBytesMax` of which only the last moves its position;
+   * without those that `mayHold` rules out by their hash.
+   */
+  keysFor(type: KeyType, after: number, upTo: number, mayHold: (hash: number) => boolean): ReadonlyArray<TailKeys> {
     const batches = this.between(after, upTo)
-    if (batches.length === 0) return noTail(after, upTo)
-    return { after, upTo, ...collect(type, batches, mayHold) }
+    if (batches.length === 0) return [noTail(after, upTo)]
+    const { keys, timestamps } = collect(type, batches, mayHold)
+    const bytes = keyColumnBytes(keys) + timestamps.byteLength
+    if (bytes <= limits.tailBytesMax) return [{ after, upTo, keys, timestamps }]
+    const rows = Math.max(1, Math.floor((keys.count * limits.tailBytesMax) / bytes))
+    const parts: Array<TailKeys> = []
+    for (let from = 0; from < keys.count; from += rows) {
+      const to = Math.min(keys.count, from + rows)
+      const picked = Array.from({ length: to - from }, (_, i) => from + i)
+      const last = to === keys.count
+      parts.push({
+        after,
+        upTo: last ? upTo : after,
+        keys: pickKeys(keys, picked),
+        timestamps: timestamps.slice(from, to)
+      })
+    }
+    return parts
   }
 
   drop(flushedTo: number): void {

@@ -25,6 +25,8 @@ export interface Pending {
   readonly entry: Entry
   readonly bytes: number
   readonly answer: Deferred.Deferred<Written, ElanusError>
+  /** Called when it is refused: it is in no record, and asked again it is a new one. */
+  readonly refused: () => void
 }
 
 export interface InFlight {
@@ -137,7 +139,7 @@ export const write = Effect.fnUntraced(function* (
   const sendRows = Effect.gen(function* () {
     // A reader that waits for T is served by this record too, if it comes after T.
     const now = yield* Clock.currentTimeMillis
-    if (queue.closeAt > stamps.last) stamps.close(queue.closeAt, now)
+    if (queue.closeAt > stamps.last) stamps.close(queue.closeAt)
     const timestamp = stamps.take(now)
     if (timestamp === undefined) {
       const got = yield* Effect.result(deps.grant)
@@ -156,7 +158,7 @@ export const write = Effect.fnUntraced(function* (
       if (!wantsTick() || wantsRecord()) return
     }
     lastTickMs = now
-    stamps.close(queue.closeAt, now)
+    stamps.close(queue.closeAt)
     yield* send(headerOf("tick", stamps.last), 0)
   })
 
@@ -191,8 +193,9 @@ export const answer = (pending: ReadonlyArray<Pending>, { lsn, timestamp }: Reco
   for (const each of pending) Deferred.doneUnsafe(each.answer, done)
 }
 
-export const makePending = (entry: Entry): Pending => ({
+export const makePending = (entry: Entry, refused: () => void = () => {}): Pending => ({
   entry,
+  refused,
   bytes: entryBytes(entry),
   answer: Deferred.makeUnsafe<Written, ElanusError>()
 })
@@ -200,5 +203,8 @@ export const makePending = (entry: Entry): Pending => ({
 /** What nobody will write: it is in no record. */
 export const refuse = (pending: ReadonlyArray<Pending>, error: ElanusError): void => {
   const failed = Effect.fail(error)
-  for (const each of pending) Deferred.doneUnsafe(each.answer, failed)
+  for (const each of pending) {
+    each.refused()
+    Deferred.doneUnsafe(each.answer, failed)
+  }
 }

@@ -191,7 +191,7 @@ describe("growing rows", () => {
       }
       for (let at = flushedTo; at <= lsn; at++) check(growing, model, at, all, random)
       assert.strictEqual(growing.rows, model.rows.length)
-      assert.strictEqual(growing.bytes, model.rows.length * dimension * 4)
+      assert.isAtLeast(growing.bytes, model.rows.length * (dimension * 4 + 4))
     })
   })
 
@@ -218,15 +218,19 @@ describe("growing rows", () => {
       }
       const sealed = growing.seal(4)!
       const columns = sealed.columns(type)
+      // Of one key in one record the last: the others are seen by no read.
+      const kept = written.filter(
+        ({ key, timestamp }, i) => !written.slice(i + 1).some((one) => one.key === key && one.timestamp === timestamp)
+      )
       assert.deepStrictEqual(
         keysOf(columns.keys),
-        written.map(({ key }) => key)
+        kept.map(({ key }) => key)
       )
       assert.deepStrictEqual(
         [...columns.timestamps],
-        written.map(({ timestamp }) => timestamp)
+        kept.map(({ timestamp }) => timestamp)
       )
-      written.forEach(({ fields, first }, row) => {
+      kept.forEach(({ fields, first }, row) => {
         const block = columns.vectorBlocks[Math.floor(row / columns.rowsPerBlock)]!
         assert.strictEqual(block[(row % columns.rowsPerBlock) * dimension], first)
         assert.deepStrictEqual(parseFields(fieldBytesAt(columns.fields, row)), fields)
@@ -302,7 +306,9 @@ describe("tail keys", () => {
         const upTo = after + random.below(10)
         const odd = (hash: number) => hash % 2 === 1
         for (const mayHold of [() => true, odd, () => false]) {
-          const { keys, timestamps, ...range } = tail.keysFor(type, after, upTo, mayHold)
+          const parts = tail.keysFor(type, after, upTo, mayHold)
+          assert.strictEqual(parts.length, 1)
+          const { keys, timestamps, ...range } = parts[0]!
           const expected = model.filter((one) => one.lsn > after && one.lsn <= upTo && mayHold(hashKey(one.key)))
           assert.deepStrictEqual(range, { after, upTo })
           assert.deepStrictEqual(

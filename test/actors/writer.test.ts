@@ -467,7 +467,7 @@ const shortFence: typeof fence = Effect.fnUntraced(function* (who, incarnation, 
     yield* Effect.sleep(10)
   }
 })
-const noStop: typeof stop = () => Effect.void as ReturnType<typeof stop>
+const noStop: typeof stop = () => Effect.succeed({ _tag: "Done", value: 0 } as const)
 
 /** Acknowledges each append as soon as its own outcome is known. */
 const writeOutOfOrder: typeof write = Effect.fnUntraced(function* (deps) {

@@ -491,7 +491,8 @@ describe("an answer", () => {
   it("is the value or the error", () => {
     forSeeds(50, (seed) => {
       const random = randomFrom(seed)
-      assert.strictEqual([...hot, ...described].filter(({ codec }) => answers.includes(codec)).length, answers.length)
+      const known = [...hot, ...described].filter(({ codec }) => answers.includes(codec))
+      assert.strictEqual(known.length, new Set(answers).size)
       for (const { codec, like, name } of [...hot, ...described].filter(({ codec }) => answers.includes(codec))) {
         const value = like(random)
         const bytes = decodeAnswer(encodeAnswer(codec, value))
