@@ -13,7 +13,7 @@ import type { Role } from "../../protocols/metadata.ts"
 import { startNatsServer } from "../../runtime/nats-server.ts"
 import type { ClientOptions, Filled, Loaded, Memory, Searched } from "./client.ts"
 import { type DatasetName, datasetNames, loadDataset, recipes } from "./datasets.ts"
-import { median } from "./measure.ts"
+import { INSERTED, median } from "./measure.ts"
 import type { NodeOptions, NodeQuestion } from "./node.ts"
 import { print, type Report, type SetReport } from "./report.ts"
 
@@ -69,9 +69,13 @@ const nextMessage = (child: ChildProcess, what: string): Promise<unknown> =>
   })
 
 /** One step of a client in a process of its own: what it measured. */
-const client = async <A>(argument: ClientOptions): Promise<A> => {
+const client = async <A>(argument: ClientOptions, onInserted: () => Promise<unknown> = async () => {}): Promise<A> => {
   const child = begin("./client.ts", argument)
-  const answer = await nextMessage(child, `${argument.step} of ${argument.dataset}`)
+  const what = `${argument.step} of ${argument.dataset}`
+  let answer = await nextMessage(child, what)
+  if (answer === INSERTED) {
+    ;[answer] = await Promise.all([nextMessage(child, what), onInserted()])
+  }
   await ended(child)
   return answer as A
 }
@@ -147,7 +151,11 @@ const measure = async (dataset: DatasetName, folder: string): Promise<SetReport>
     say(`${dataset}: over NATS, all roles in one process`)
     const all = await node(ALL)
     await all.ask("watch")
-    const remoteFilled = await client<Filled>({ ...remote, step: "fill" })
+    let insertStalledMs = 0
+    const remoteFilled = await client<Filled>({ ...remote, step: "fill" }, async () => {
+      insertStalledMs = await all.ask("stalled")
+      await all.ask("watch")
+    })
     const together = await client<Searched>({ ...remote, step: "search" })
     const stalledMs = await all.ask("stalled")
     await all.stop()
@@ -179,6 +187,7 @@ const measure = async (dataset: DatasetName, folder: string): Promise<SetReport>
       },
       buildSeconds: { embedded: filled.buildSeconds, nats: remoteFilled.buildSeconds },
       stalledMs,
+      insertStalledMs,
       bytesPerVector,
       firstAnswerMs: median(starts)
     }

@@ -1,6 +1,10 @@
 /** How the benchmark measures: loops of a fixed length, times of single calls, medians of rounds. */
 import { monitorEventLoopDelay } from "node:perf_hooks"
 
+/** What a client says to its parent as soon as it is so. */
+export const INSERTED = "inserted"
+export const ANSWERED = "answered"
+
 export interface Timed {
   readonly perSecond: number
   readonly p50Ms: number
