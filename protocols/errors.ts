@@ -29,7 +29,6 @@ export const errorKinds = {
   /** A name with characters that it may not have, or too long. */
   "bad-name": caller(400),
   "collection-not-found": caller(404),
-  "database-not-found": caller(404),
   "field-not-found": caller(404),
   "collection-exists": caller(409),
   /** The message, a row or an answer is larger than a limit. */

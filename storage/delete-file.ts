@@ -11,7 +11,7 @@ export interface DeleteColumns {
   /** When each delete happened: it hides nothing from a read before it. */
   readonly timestamps: BigUint64Array
   /**
-   * Each hides versions up to and with this timestamp (protocol.md, 4.3). Absent if all are plain, which hide what is
+   * Each hides versions up to and with this timestamp (protocols/README.md, 4.3). Absent if all are plain, which hide what is
    * older than themselves: timestamp - 1. Only a delete by filter differs.
    */
   readonly upTo?: BigUint64Array | undefined
