@@ -30,8 +30,8 @@ import {
 import { collectionSubject, databaseSubject, DEFAULT_DATABASE, isWriting, nameProblem } from "../protocols/subjects.ts"
 import { later, parseTimestamp, type Timestamp } from "../protocols/timestamp.ts"
 import { utf8 } from "../protocols/wire.ts"
-import { NatsConnection, type NatsOptions } from "../storage/nats-connection.ts"
-import { layer as busNats } from "./bus-nats.ts"
+import { type NatsOptions, openConnection } from "../storage/nats-connection.ts"
+import { makeNatsBus } from "./bus-nats.ts"
 import { Bus, type Reply } from "./bus.ts"
 import { ofBus } from "./remote.ts"
 import type { EmbeddedOptions } from "./roles.ts"
@@ -178,7 +178,7 @@ export const open = async (options: EmbeddedOptions & { readonly database?: stri
 /** A cluster on NATS. */
 export const connect = (options: NatsOptions & { readonly database?: string }): Promise<Elanus> => {
   const { database, ...nats } = options
-  return overBus(ManagedRuntime.make(busNats.pipe(Layer.provide(NatsConnection.layer(nats)))), database)
+  return overBus(ManagedRuntime.make(Layer.effect(Bus, Effect.flatMap(openConnection(nats), makeNatsBus))), database)
 }
 
 const overBus = async <R, E>(

@@ -989,8 +989,15 @@ const play = Effect.fnUntraced(function* (flags: StartFlags) {
           ({ stop }) => Effect.promise(stop)
         )
   if (server !== undefined) process.once("exit", server.stopNow)
-  const url = server?.url ?? flags.nats!
-  const nats = yield* Effect.tryPromise({ try: () => natsOptions(url, flags), catch: (cause) => cause })
+  const nats = yield* Effect.tryPromise({
+    try: () => natsOptions(server?.url ?? flags.nats!, flags),
+    catch: (cause) => cause
+  })
+  // As it may be shown: without the password that it may have been given with.
+  const url = [nats.servers ?? []]
+    .flat()
+    .map((each) => `nats://${each}`)
+    .join(",")
   const objects = flags.objects ?? `dir:${join(data, "objects")}`
   const wanted: ReadonlyArray<Role> = flags.role.length === 0 ? roles.allRoles : [...new Set(flags.role)]
   const ports = yield* Layer.build(

@@ -11,7 +11,13 @@ import {
   type JetStreamManager
 } from "@nats-io/jetstream"
 import { Context, Effect, Layer } from "effect"
-import { connect, createInbox, type NatsConnection as Connection, type NodeConnectionOptions } from "nats"
+import {
+  AuthorizationError,
+  connect,
+  createInbox,
+  type NatsConnection as Connection,
+  type NodeConnectionOptions
+} from "nats"
 import { StorageError } from "./outcome.ts"
 
 /** Servers, and whatever credentials and TLS the client takes. How it reconnects is not the caller's to choose. */
@@ -51,7 +57,9 @@ const jetstreamDisabled = [10076, 10039]
 
 const detailOf = (cause: unknown) => (cause instanceof Error ? cause.message : String(cause))
 
-const open = Effect.fnUntraced(function* (options: NatsOptions) {
+/** A connection alone, for clients: they need no right to JetStream. Closed with the scope. */
+export const openConnection = Effect.fnUntraced(function* (options: NatsOptions) {
+  const at = [options.servers ?? "127.0.0.1:4222"].flat().join(", ")
   const connection = yield* Effect.acquireRelease(
     Effect.tryPromise({
       try: () =>
@@ -71,16 +79,15 @@ const open = Effect.fnUntraced(function* (options: NatsOptions) {
           noAsyncTraces: true
         }),
       catch: (cause) =>
-        new StorageError({
-          reason: "unavailable",
-          detail: `no NATS server at ${[options.servers ?? "127.0.0.1:4222"].flat().join(", ")}: ${detailOf(cause)}`
-        })
+        cause instanceof AuthorizationError
+          ? new StorageError({ reason: "unfit", detail: `the NATS server at ${at} refuses us: ${detailOf(cause)}` })
+          : new StorageError({ reason: "unavailable", detail: `no NATS server at ${at}: ${detailOf(cause)}` })
     }),
     (connection) => Effect.promise(() => connection.close())
   )
 
   const version = connection.info?.version ?? "0.0.0"
-  const server = `the NATS server at ${connection.getServer()}`
+  const server = nameOf(connection)
   if (isOldVersion(version)) {
     return yield* new StorageError({
       reason: "unfit",
@@ -101,6 +108,24 @@ const open = Effect.fnUntraced(function* (options: NatsOptions) {
     }
   })()
 
+  return {
+    connection,
+    isConnected: () => connected && !connection.isClosed(),
+    onLost: (callback: () => void) => {
+      callbacks.add(callback)
+      return () => {
+        callbacks.delete(callback)
+      }
+    }
+  }
+})
+
+const nameOf = (connection: Connection) => `the NATS server at ${connection.getServer()}`
+
+const open = Effect.fnUntraced(function* (options: NatsOptions) {
+  const held = yield* openConnection(options)
+  const { connection } = held
+  const server = nameOf(connection)
   const manager = yield* Effect.tryPromise({
     try: () => jetstreamManager(connection, { timeout: 5_000 }),
     catch: (cause) => {
@@ -115,16 +140,9 @@ const open = Effect.fnUntraced(function* (options: NatsOptions) {
   })
 
   return NatsConnection.of({
-    connection,
+    ...held,
     jetstream: jetstream(connection),
     manager,
-    newInbox: () => createInbox(options.inboxPrefix),
-    isConnected: () => connected && !connection.isClosed(),
-    onLost: (callback) => {
-      callbacks.add(callback)
-      return () => {
-        callbacks.delete(callback)
-      }
-    }
+    newInbox: () => createInbox(options.inboxPrefix)
   })
 })
