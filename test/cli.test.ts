@@ -20,9 +20,8 @@ import { join } from "node:path"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { failure } from "../protocols/errors.ts"
 import { exitCodeOf, exitCodes, toElanusError } from "../runtime/command-output.ts"
-import { freePort } from "../runtime/nats-server.ts"
+import { freePort, type NatsServer, startNatsServer } from "../runtime/nats-server.ts"
 import { elanus, type RunOptions, type Started, start } from "./support/command.ts"
-import { type Nats, startNats } from "./support/nats.ts"
 
 const DIMENSION = 4
 
@@ -271,19 +270,32 @@ describe("a cluster of one process with its own nats-server", () => {
 })
 
 describe("role processes on one nats-server", () => {
-  let nats: Nats | undefined
+  let nats: NatsServer | undefined
   const started: Array<Started> = []
   beforeAll(async () => {
-    nats = await startNats()
+    nats = await startNatsServer({
+      storeDir: join(folder, "nats"),
+      extraConfig: `authorization { users: [
+        { user: role, password: secret }
+        { user: client, password: open, permissions: { publish: "elanus.v1.default.>", subscribe: "_INBOX.>" } }
+      ] }`
+    })
   })
   afterAll(async () => {
     await Promise.all(started.map((each) => each.end("SIGKILL")))
-    await nats?.stop()
+    await nats?.stop("SIGKILL")
   })
 
-  it("are one database", async () => {
-    const url = nats!.urls[0]!
-    const place = ["--nats", url, "--objects", `dir:${join(folder, "shared")}`, "--channel-bytes", "64M"]
+  it("are one database, for clients that may do nothing else", async () => {
+    const at = `127.0.0.1:${nats!.port}`
+    const place = [
+      "--nats",
+      `nats://role:secret@${at}`,
+      "--objects",
+      `dir:${join(folder, "shared")}`,
+      "--channel-bytes",
+      "64M"
+    ]
     const begin = async (name: string, ...roles: ReadonlyArray<string>) => {
       const each = roles.flatMap((role) => ["--role", role])
       started.push(await start([...place, "--data", join(folder, name), ...each]))
@@ -296,7 +308,11 @@ describe("role processes on one nats-server", () => {
       started.map(({ ready }) => ready.roles.length),
       5
     )
-    const env = { ELANUS_NATS: url }
+    assert.deepStrictEqual(
+      started.map(({ ready }) => ready.nats),
+      [`nats://${at}`, `nats://${at}`]
+    )
+    const env = { ELANUS_NATS: `nats://client:open@${at}` }
     await ok(["collection", "create", "books", "--dimension", "4", "--metric", "L2", "--shards", "2"], { env })
     await ok(["insert", "books"], { env, input: lines(range(0, 100)) })
     await ok(["flush", "books"], { env })
@@ -309,6 +325,12 @@ describe("role processes on one nats-server", () => {
     assert.strictEqual(found.results[0][0].id, "50")
     assert.deepInclude(stats, { rowCount: 100, growingRows: 0 })
     assert.match(started[0]!.stderr() + started[1]!.stderr(), /sync_interval cannot be seen/)
+    const [other, stranger] = await Promise.all([
+      fails(["collection", "list", "--database", "other"], exitCodes.operator[0], "unfit", { env }),
+      fails(["collection", "list", "--nats", `nats://client:wrong@${at}`], exitCodes.operator[0], "unfit")
+    ])
+    assert.match(other, /Permissions Violation/)
+    assert.match(stranger, /refuses us/)
   })
 })
 
