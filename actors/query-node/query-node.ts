@@ -2,7 +2,7 @@
  * A query node: loads the sealed segments that owners name (the coordinator placed them here), keeps them up to date
  * with the keys that come along with queries, and answers for them. It decides nothing: whatever it lacks it says.
  */
-import { Clock, Effect, FiberMap } from "effect"
+import { Clock, Data, Effect, Exit, FiberMap } from "effect"
 import { type ElanusError, failure } from "../../protocols/errors.ts"
 import { type Key, keyAt, type KeyType, pickKeys } from "../../protocols/keys.ts"
 import type { DeleteFile, Metric, ObjectRef, Segment as Description } from "../../protocols/metadata.ts"
@@ -26,6 +26,9 @@ interface Slot {
   state: "loading" | "loaded" | "no-memory" | "failed"
   detail: string
 }
+
+/** A segment does not fit into what the operator gave this node. */
+class NoMemory extends Data.TaggedError("NoMemory")<{ readonly detail: string }> {}
 
 interface LoadRequest {
   readonly collection: string
@@ -52,23 +55,25 @@ export const queryNode = Effect.gen(function* () {
     return { bytes: yield* objects.get(object.key), length: object.bytes, crc32: object.crc32 }
   })
 
-  const bringData = Effect.fnUntraced(function* (slot: Slot, request: LoadRequest, description: Description) {
-    const size = description.data.bytes + (description.index?.bytes ?? 0)
-    if (bytes + size > node.settings.loadedBytesMax) {
-      slot.state = "no-memory"
-      slot.detail = `${size} bytes more than the ${node.settings.loadedBytesMax - bytes} that are left`
-      return
-    }
+  /** What is loaded, and what is on its way: the budget counts both. */
+  const within = Effect.fnUntraced(function* <A, E>(
+    size: number,
+    load: Effect.Effect<A, E>
+  ): Effect.fn.Return<A, E | NoMemory> {
+    const left = node.settings.loadedBytesMax - bytes
+    if (size > left) return yield* new NoMemory({ detail: `${size} bytes more than the ${left} that are left` })
     bytes += size
-    const columns = yield* Effect.flatMap(fetch(description.data), (object) =>
-      compute.run("open-segment", object)
-    ).pipe(Effect.tapError(() => Effect.sync(() => (bytes -= size))))
-    slot.segment = new Segment(description, request.metric, columns)
+    return yield* Effect.onExit(load, (exit) => Effect.sync(() => Exit.isFailure(exit) && (bytes -= size)))
+  })
+
+  const bringData = Effect.fnUntraced(function* (slot: Slot, request: LoadRequest, description: Description) {
+    const open = Effect.flatMap(fetch(description.data), (object) => compute.run("open-segment", object))
+    slot.segment = new Segment(description, request.metric, yield* within(description.data.bytes, open))
   })
 
   const bringIndex = Effect.fnUntraced(function* (segment: Segment, index: ObjectRef) {
-    const object = yield* objects.get(index.key)
-    segment.useIndex(yield* indexes.load(object))
+    const load = Effect.flatMap(objects.get(index.key), (object) => indexes.load(object))
+    segment.useIndex(yield* within(index.bytes, load), index.bytes)
   })
 
   const bringDeletes = Effect.fnUntraced(function* (segment: Segment, request: LoadRequest) {
@@ -83,12 +88,12 @@ export const queryNode = Effect.gen(function* () {
   const bring = Effect.fnUntraced(function* (slot: Slot, request: LoadRequest, description: Description) {
     slot.state = "loading"
     if (slot.segment === undefined) yield* bringData(slot, request, description)
-    if (slot.segment === undefined) return
-    yield* bringDeletes(slot.segment, request)
+    const segment = slot.segment!
+    yield* bringDeletes(segment, request)
     slot.detail = ""
-    if (description.index !== null && !slot.segment.indexed) {
+    if (description.index !== null && !segment.indexed) {
       // Without its index a segment is slower, and not wrong.
-      const got = yield* Effect.result(bringIndex(slot.segment, description.index))
+      const got = yield* Effect.result(bringIndex(segment, description.index))
       if (got._tag === "Failure") slot.detail = `not indexed: ${got.failure.detail}`
     }
     slot.state = "loaded"
@@ -115,7 +120,7 @@ export const queryNode = Effect.gen(function* () {
         bring(mine, request, description).pipe(
           Effect.catch((error) =>
             Effect.sync(() => {
-              mine.state = "failed"
+              mine.state = error._tag === "NoMemory" ? "no-memory" : "failed"
               mine.detail = error.detail
             })
           )

@@ -18,7 +18,8 @@ export class Segment {
   readonly id: string
   readonly columns: SegmentColumns
   readonly metric: Metric
-  readonly bytes: number
+  /** Of what was fetched of it. */
+  bytes: number
   /** The keys of the shard's records up to here have been applied. */
   applied: number
   private readonly maxTimestamp: Timestamp
@@ -35,7 +36,7 @@ export class Segment {
     this.metric = metric
     this.applied = description.deletesThrough
     this.maxTimestamp = description.maxTimestamp
-    this.bytes = description.data.bytes + (description.index?.bytes ?? 0)
+    this.bytes = description.data.bytes
     this.flat = flatIndex(metric, columns.dimension, columns.vectors)
     this.hideOverwritten()
   }
@@ -49,7 +50,8 @@ export class Segment {
   }
 
   /** From now on searches go through the index. */
-  useIndex(index: VectorIndex): void {
+  useIndex(index: VectorIndex, bytes: number): void {
+    this.bytes += bytes
     for (const row of this.hidden.keys()) index.hide(row)
     this.hnsw?.dispose()
     this.hnsw = index

@@ -46,6 +46,8 @@ export interface Searched {
   /** Median over the rounds of our searches a second by the raw engine's in the same round. */
   readonly ratioOne: number
   readonly ratioMany: number
+  /** The raw engine's time of the processor for a search by ours; of use only where all runs in one thread. */
+  readonly ratioCpu: number
   /** Of the p50 of a single search above the engine's own. */
   readonly aboveMs: number
   readonly rounds: number
@@ -188,6 +190,7 @@ const search = async (elanus: Elanus, dataset: Dataset): Promise<Searched> => {
     many: medianOf(manys),
     ratioOne: ratio(ones),
     ratioMany: ratio(manys),
+    ratioCpu: median(ones.map(({ cpuMs }, i) => raws[i]!.cpuMs / cpuMs)),
     aboveMs: median(ones.map(({ p50Ms }, i) => p50Ms - raws[i]!.p50Ms)),
     rounds,
     stalledMs
