@@ -167,10 +167,7 @@ describe("what a client may get wrong", () => {
         (elanus) => rows(elanus).search([1, 2, NaN, 4]),
         (elanus) => rows(elanus).search(Float32Array.of(1, 2, 3, Infinity))
       ],
-      command: [
-        [["insert", "rows"], line({ id: 1, vector: [1, 2, 3, 1e39] })],
-        [["search", "rows", "--vector", "[1,2,3,1e39]"]]
-      ]
+      command: [[["insert", "rows"], line({ id: 1, vector: [1, 2, 3, 1e39] })]]
     },
     {
       what: "a vector that is none",
@@ -188,11 +185,7 @@ describe("what a client may get wrong", () => {
         (elanus) => rows(elanus).search(["1", "2", "3", "4"] as never),
         (elanus) => rows(elanus).search([[1, 2, 3, "4"]] as never)
       ],
-      command: [
-        [["insert", "rows"], line({ id: 1, vector: ["1", "2", "3", "4"] })],
-        [["search", "rows", "--vector", '["1","2","3","4"]']],
-        [["search", "rows", "--vector", "[1,2"]]
-      ]
+      command: [[["search", "rows", "--vector", '["1","2","3","4"]']]]
     },
     {
       what: "a collection that is not there",
@@ -209,7 +202,7 @@ describe("what a client may get wrong", () => {
         (elanus) => elanus.collection("absent").search([1, 2, 3, 4]),
         (elanus) => elanus.collection("absent").drop()
       ],
-      command: [[["insert", "absent"], line(good)], [["collection", "drop", "absent"]], [["get", "absent", "1"]]]
+      command: [[["insert", "absent"], line(good)], [["get", "absent", "1"]]]
     },
     {
       what: "a field that is not there",
@@ -245,11 +238,7 @@ describe("what a client may get wrong", () => {
         (elanus) => rows(elanus).delete("one"),
         (elanus) => rows(elanus).get([null as never])
       ],
-      command: [
-        [["insert", "rows"], line({ vector: [1, 2, 3, 4] })],
-        [["get", "rows", "one"]],
-        [["delete", "rows", "1.5"]]
-      ]
+      command: [[["insert", "rows"], line({ vector: [1, 2, 3, 4] })], [["get", "rows", "one"]]]
     },
     {
       what: "a second collection of a name",
@@ -294,10 +283,7 @@ describe("what a client may get wrong", () => {
         (elanus) => rows(elanus).search([1, 2, 3, 4], { limit: NaN }),
         (elanus) => rows(elanus).search([1, 2, 3, 4], { limit: 10, offset: limits.topKMax })
       ],
-      command: [
-        [["search", "rows", "--vector", "[1,2,3,4]", "--limit", "0"]],
-        [["search", "rows", "--vector", "[1,2,3,4]", "--limit", String(limits.topKMax + 1)]]
-      ]
+      command: [[["search", "rows", "--vector", "[1,2,3,4]", "--limit", String(limits.topKMax + 1)]]]
     },
     {
       what: "a body that is no request",
@@ -324,10 +310,7 @@ describe("what a client may get wrong", () => {
         ["rows.get", new Uint8Array(0), { "Elanus-Format": "binary" }],
         ["rows.delete", Uint8Array.of(9, 9, 9, 9, 9), { "Elanus-Format": "binary" }]
       ],
-      command: [
-        [["insert", "rows"], "this is not JSON\n"],
-        [["insert", "rows"], "[1,2,3]\n"]
-      ]
+      command: [[["insert", "rows"], "[1,2,3]\n"]]
     },
     {
       what: "an insert of nothing",
@@ -404,12 +387,7 @@ describe("what a client may get wrong", () => {
           (elanus: Elanus) => elanus.request(name, "search", { data: [[1, 2, 3, 4]] })
         ]
       ),
-      command: [
-        [["collection", "create", "a.b", "--dimension", "4"]],
-        [["search", "a b", "--vector", "[1]"]],
-        [["insert", ">"], "{}"],
-        [["collection", "list", "--database", "a.*"]]
-      ]
+      command: [[["collection", "create", "a.b", "--dimension", "4"]], [["collection", "list", "--database", "a.*"]]]
     },
     {
       what: "a verb that nobody knows",
