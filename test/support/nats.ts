@@ -4,7 +4,7 @@
  */
 import { connect } from "nats"
 import { jetstreamManager } from "@nats-io/jetstream"
-import { rmSync } from "node:fs"
+import { readdirSync, readFileSync, rmSync } from "node:fs"
 import { mkdtemp, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -29,6 +29,13 @@ export interface Nats {
   /** Ends all servers and removes their folders. */
   readonly stop: () => Promise<void>
 }
+
+/** As Linux tells it: all threads of the process stand still. */
+const isStopped = (pid: number): boolean =>
+  readdirSync(`/proc/${pid}/task`).every((thread) => {
+    const stat = readFileSync(`/proc/${pid}/task/${thread}/stat`, "utf8")
+    return stat.slice(stat.lastIndexOf(")") + 2).startsWith("T")
+  })
 
 const startAll = async (all: ReadonlyArray<NatsServerOptions>, folder: string): Promise<Nats> => {
   const running: Array<NatsServer | undefined> = await Promise.all(all.map(startNatsServer))
@@ -68,7 +75,12 @@ const startAll = async (all: ReadonlyArray<NatsServerOptions>, folder: string): 
   const nats: Nats = {
     urls,
     replicas: all.length,
-    pause: (index) => signal(index, "SIGSTOP"),
+    pause: (index) => {
+      signal(index, "SIGSTOP")
+      const pid = running[index]?.pid
+      // A signal takes its time, on a busy machine long enough to answer one more request.
+      while (pid !== undefined && !isStopped(pid));
+    },
     continue: (index) => signal(index, "SIGCONT"),
     kill: async (index) => {
       await running[index]?.stop("SIGKILL")
