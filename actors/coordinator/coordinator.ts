@@ -138,6 +138,8 @@ export const coordinator = Effect.gen(function* () {
     const picture = yield* meta.snapshot.pipe(
       Effect.mapError(({ detail, reason }) => failure(reason === "unavailable" ? "unavailable" : "damaged", detail))
     )
+    // Before anything is written: who cannot read the metadata must not depose somebody who can.
+    yield* checkFormat(picture.entries)
     const outcome = yield* meta.commit(
       [
         { key: metaKey.epoch, value: metadata.epoch.encode({ node: node.id, nonce: mine }) },
@@ -148,7 +150,6 @@ export const coordinator = Effect.gen(function* () {
     // Whatever it was, if not done: the next picture shows it, and its head is a proof again.
     if (outcome._tag !== "Done") return yield* failure("unavailable", `epoch key: ${outcome.detail}`)
     const epoch = outcome.value
-    yield* checkFormat(picture.entries)
     const scope = yield* Scope.fork(outer)
     const made = yield* Effect.gen(function* () {
       const truth = yield* provide(makeTruth(epoch, outcome.value, picture.entries))

@@ -43,6 +43,7 @@ type Event = Parameters<Self<typeof channelLifecycle>["advance"]>[0]
 const RETRY_MS = 100
 const CHECKPOINT_MS = 500
 const WRITER_GRANT = 4_096
+const FLUSH_PATIENCE = 0.95
 const patiently = Schedule.spaced(RETRY_MS)
 
 /** Tries again, after a while, what could not tell yet. */
@@ -373,7 +374,10 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
       write: (request: Write) => provide(writeRows(request)),
       read,
       deps,
-      flush: Effect.fnUntraced(function* (route: Route): Effect.fn.Return<{ readonly flushedTo: number }, ElanusError> {
+      flush: Effect.fnUntraced(function* (
+        route: Route,
+        timeoutMs: number
+      ): Effect.fn.Return<{ readonly flushedTo: number }, ElanusError> {
         const mine = yield* admit(route)
         const shard = yield* shardFor(mine, route)
         const upTo = mine.lsn
@@ -386,7 +390,13 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
         }
         shard.flushWanted = upTo
         changed.notify()
-        yield* Effect.raceFirst(changed.until(done), catalog.changed.until(done))
+        yield* Effect.raceFirst(changed.until(done), catalog.changed.until(done)).pipe(
+          Effect.timeoutOrElse({
+            // Before whoever asks gives up: it should hear why.
+            duration: timeoutMs * FLUSH_PATIENCE,
+            orElse: () => Effect.fail(failure("timeout", `the flush goes on${shard.waiting && `: ${shard.waiting}`}`))
+          })
+        )
         return { flushedTo: mine.manifest(shard).flushedTo }
       }),
       stats: Effect.fnUntraced(function* (route: Route): Effect.fn.Return<ShardStats, ElanusError> {

@@ -106,15 +106,7 @@ export const streamingNode = Effect.gen(function* () {
           Effect.map(count(on.deps, owner, shard, request.timeoutMs, at), (rows) => ({ rows }))
         )
       ),
-    Flush: ({ route, timeoutMs }) =>
-      Effect.flatMap(ownerOf(route), ({ on }) =>
-        on.flush(route).pipe(
-          Effect.timeoutOrElse({
-            duration: timeoutMs,
-            orElse: () => Effect.fail(failure("timeout", "the flush has not finished; it goes on"))
-          })
-        )
-      ),
+    Flush: ({ route, timeoutMs }) => Effect.flatMap(ownerOf(route), ({ on }) => on.flush(route, timeoutMs)),
     Stats: ({ route }) => Effect.flatMap(ownerOf(route), ({ on }) => on.stats(route))
   })
   yield* Effect.forkScoped(reconcile)
