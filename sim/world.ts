@@ -6,10 +6,13 @@
  * 1. Events run in the order of (virtual time, sequence); what is ready at one time is drawn by the seed.
  * 2. Everything that happens to a node is an event with its name and its life on it. A crash ends the life: fibers,
  *    timers and answers of it are dropped, and no finalizer runs.
- * 3. A fiber can lose its turn before any operation, with the probability `preempt`.
+ * 3. A fiber can lose its turn before any operation, with the probability `preempt`. One that another fiber wakes or
+ *    begins always does: Effect would run it inside of the other, where nothing could come between.
+ * 4. Every event that ran is in the trace: same seed, same hash, in every process.
  */
 import { Cause, Clock, Context, Duration, Effect, Exit, Logger, Random, Scheduler } from "effect"
 import { hashKey } from "../protocols/keys.ts"
+import { type Keep, nameHash, Trace } from "./trace.ts"
 
 /** One stream of chance. Each use has its own, so that a draw more in one does not shift the others. */
 export interface Chance {
@@ -39,47 +42,79 @@ export const chanceOf = (seed: string): Chance => {
   }
 }
 
-interface Event {
-  readonly at: number
+/** Something that will happen, unless it is cancelled or the life that it belongs to ends before. */
+export class Scheduled {
+  at: number
   readonly sequence: number
   readonly node: SimNode | undefined
   readonly life: number
-  readonly run: () => void
+  readonly label: string
+  run: (() => void) | undefined
+
+  constructor(at: number, sequence: number, run: () => void, node: SimNode | undefined, life: number, label: string) {
+    this.at = at
+    this.sequence = sequence
+    this.node = node
+    this.life = life
+    this.label = label
+    this.run = run
+  }
+
+  cancel(): void {
+    this.run = undefined
+  }
 }
 
-const before = (a: Event, b: Event) => a.at < b.at || (a.at === b.at && a.sequence < b.sequence)
+const before = (a: Scheduled, b: Scheduled) => a.at < b.at || (a.at === b.at && a.sequence < b.sequence)
+
+/** What a node said that somebody should read. */
+export interface Line {
+  readonly at: number
+  readonly node: string
+  readonly level: string
+  readonly message: string
+  readonly cause: Cause.Cause<unknown>
+}
 
 export interface WorldOptions {
   readonly preempt?: number
   /** More events than this are taken for a loop that never ends. */
   readonly eventsMax?: number
+  /** Events of the trace to keep as they are. */
+  readonly keep?: Keep | undefined
 }
 
 /** Milliseconds since 1970 at which every world begins. */
-const BEGINNING = 1_700_000_000_000
+export const BEGINNING = 1_700_000_000_000
+/** Of the lines that nodes logged, the newest. */
+const LINES_MAX = 1_000
 
 export class World {
   readonly seed: string
-  readonly preempt: number
+  preempt: number
   /** Virtual milliseconds since the beginning. */
   now = 0
   events = 0
   /** Called after every event: to check what must always hold, or to crash somebody just here. */
   afterEach: () => void = () => {}
-  /** Warnings and worse that nodes logged. */
-  readonly lines: Array<string> = []
+  readonly trace: Trace
+  /** The newest warnings and worse that nodes logged. */
+  readonly lines: Array<Line> = []
   /** What died, or logged that something did: a run with any has failed. */
   readonly faults: Array<string> = []
+  /** Whether a fiber had its turn in the event that runs. */
+  taken = false
   private readonly eventsMax: number
   private readonly order: Chance
-  private readonly heap: Array<Event> = []
-  private ready: Array<Event> = []
+  private readonly heap: Array<Scheduled> = []
+  private readonly ready: Array<Scheduled> = []
   private sequence = 0
 
   constructor(seed: string | number, options: WorldOptions = {}) {
     this.seed = String(seed)
     this.preempt = options.preempt ?? 0.1
     this.eventsMax = options.eventsMax ?? 2_000_000
+    this.trace = new Trace(options.keep)
     this.order = this.chance("order")
   }
 
@@ -91,11 +126,16 @@ export class World {
     return new SimNode(this, name)
   }
 
-  /** Lets `run` happen; to `node`, in its life `life`, if they are given. */
-  after(delayMs: number, run: () => void, node?: SimNode, life = node?.life ?? 0): void {
-    const event = { at: this.now + Math.max(0, delayMs), sequence: this.sequence++, node, life, run }
-    if (event.at <= this.now) this.ready.push(event)
+  /**
+   * Lets `run` happen after `delayMs`; to `node`, in its life `life`, if they are given. `label` says in the trace what
+   * it is: the same text in every process.
+   */
+  after(delayMs: number, run: () => void, node?: SimNode, life = node?.life ?? 0, label = "event"): Scheduled {
+    const at = delayMs > 0 ? this.now + delayMs : this.now
+    const event = new Scheduled(at, this.sequence++, run, node, life, label)
+    if (at <= this.now) this.ready.push(event)
     else this.push(event)
+    return event
   }
 
   /** Runs `program` on a node of its own, and everything that comes of it, until it ends. Throws what went wrong. */
@@ -112,38 +152,54 @@ export class World {
     throw this.failed((exit as Exit.Failure<A, E>).cause)
   }
 
+  /** Remembers what a node logged. */
+  log(line: Line): void {
+    if (this.lines.push(line) >= 2 * LINES_MAX) this.lines.splice(0, LINES_MAX)
+    if (line.level === "Fatal") this.faults.push(textOf(line))
+  }
+
   private failed(what: string | Cause.Cause<unknown>): Error {
     const text = typeof what === "string" ? what : Cause.pretty(what)
-    return new Error(`seed ${this.seed}, at ${this.now.toFixed(3)} ms: ${text}\n${this.lines.slice(-20).join("\n")}`)
+    return new Error(
+      `seed ${this.seed}, at ${this.now.toFixed(3)} ms: ${text}\n${this.lines.slice(-20).map(textOf).join("\n")}`
+    )
   }
 
   /** One event; false if there is none. */
   private step(): boolean {
+    const { heap, ready } = this
     while (true) {
-      while (this.heap.length > 0 && this.heap[0]!.at <= this.now) this.ready.push(this.pop())
-      if (this.ready.length === 0) {
-        if (this.heap.length === 0) return false
-        this.now = this.heap[0]!.at
+      while (heap.length > 0 && heap[0]!.at <= this.now) ready.push(this.pop())
+      if (ready.length === 0) {
+        if (heap.length === 0) return false
+        this.now = heap[0]!.at
         continue
       }
-      const index = this.order.below(this.ready.length)
-      const event = this.ready[index]!
-      this.ready[index] = this.ready[this.ready.length - 1]!
-      this.ready.pop()
-      const { node } = event
-      if (node !== undefined && node.life !== event.life) continue
-      if (node !== undefined && node.pausedUntil > this.now) {
-        this.push({ ...event, at: node.pausedUntil })
-        continue
+      const index = ready.length === 1 ? 0 : this.order.below(ready.length)
+      const event = ready[index]!
+      const last = ready.pop()!
+      if (event !== last) ready[index] = last
+      const { label, life, node, run } = event
+      if (run === undefined) continue
+      if (node === undefined) this.trace.add(this.now, "", 0, 0, label)
+      else {
+        if (node.life !== life) continue
+        if (node.pausedUntil > this.now) {
+          event.at = node.pausedUntil
+          this.push(event)
+          continue
+        }
+        this.trace.add(this.now, node.name, node.hash, life, label)
       }
       this.events++
-      event.run()
+      this.taken = false
+      run()
       this.afterEach()
       return true
     }
   }
 
-  private push(event: Event): void {
+  private push(event: Scheduled): void {
     const { heap } = this
     let at = heap.push(event) - 1
     while (at > 0) {
@@ -155,7 +211,7 @@ export class World {
     heap[at] = event
   }
 
-  private pop(): Event {
+  private pop(): Scheduled {
     const { heap } = this
     const top = heap[0]!
     const last = heap.pop()!
@@ -174,6 +230,11 @@ export class World {
   }
 }
 
+const textOf = ({ at, cause, level, message, node }: Line): string => {
+  const why = cause.reasons.length === 0 ? "" : ` ${Cause.pretty(cause)}`
+  return `${at.toFixed(3)} ${node} ${level} ${message}${why}`
+}
+
 /** The node whose code is running. */
 const Here = Context.Reference<SimNode | undefined>("elanus/sim/Here", { defaultValue: () => undefined })
 
@@ -181,28 +242,36 @@ const Here = Context.Reference<SimNode | undefined>("elanus/sim/Here", { default
 export class SimNode {
   readonly world: World
   readonly name: string
+  readonly hash: number
   life = 0
   pausedUntil = 0
-  /** How far its clock is from the world's. */
+  /** How far its clock is from the world's: a step when it is changed. */
   skewMs = 0
+  /** Every turn of a fiber comes up to so much later: 0 is a machine that is fast enough. */
+  slowMs = 0
+  private driftPpm = 0
+  private driftSince = 0
   private context: Context.Context<never> = Context.empty()
 
   constructor(world: World, name: string) {
     this.world = world
     this.name = name
+    this.hash = nameHash(name)
     this.begin()
   }
 
   /** Runs `effect` in the present life; `ended` hears of it unless the node crashes before. */
   start<A, E>(effect: Effect.Effect<A, E>, ended: (exit: Exit.Exit<A, E>) => void = () => {}): void {
     const { context } = this
-    this.world.after(0, () => Effect.runForkWith(context)(effect).addObserver(ended), this)
+    const begin = () => Effect.runForkWith(context)(effect).addObserver(ended)
+    this.world.after(0, begin, this, this.life, "start")
   }
 
   /** Everything in it is gone, at once, and nothing of it runs any more; what it sent is on its way still. */
   crash(): void {
     this.life++
     this.pausedUntil = 0
+    this.slowMs = 0
     this.begin()
   }
 
@@ -211,16 +280,30 @@ export class SimNode {
     this.pausedUntil = Math.max(this.pausedUntil, this.world.now + forMs)
   }
 
+  /** From now on its clock gains so many microseconds a second, or loses them. */
+  drift(ppm: number): void {
+    this.skewMs += this.drifted()
+    this.driftSince = this.world.now
+    this.driftPpm = ppm
+  }
+
+  private drifted(): number {
+    return ((this.world.now - this.driftSince) * this.driftPpm) / 1e6
+  }
+
   private begin(): void {
     const { life, world } = this
     const turns = world.chance(`turns of ${this.name} ${life}`)
     const draws = world.chance(`draws of ${this.name} ${life}`)
-    const wall = () => BEGINNING + Math.floor(world.now) + this.skewMs
+    const wall = () => BEGINNING + Math.floor(world.now + this.skewMs + this.drifted())
     const nanos = () => BigInt(Math.floor(world.now * 1_000)) * 1_000n
     const sleep = (duration: Duration.Duration): Effect.Effect<void> => {
       const ms = Duration.toMillis(duration)
       if (!Number.isFinite(ms)) return Effect.never
-      return Effect.callback((resume) => world.after(ms, () => resume(Effect.void), this, life))
+      return Effect.callback((resume) => {
+        const timer = world.after(ms, () => resume(Effect.void), this, life, "timer")
+        return Effect.sync(() => timer.cancel())
+      })
     }
     const clock: Clock.Clock = {
       currentTimeMillisUnsafe: wall,
@@ -231,17 +314,27 @@ export class SimNode {
       monotonicTimeNanos: Effect.sync(nanos),
       sleep
     }
+    const dispatcher: Scheduler.SchedulerDispatcher = {
+      scheduleTask: (task) => {
+        world.after(this.slowMs > 0 ? turns.next() * this.slowMs : 0, task, this, life, "turn")
+      },
+      flush: () => {}
+    }
     const scheduler: Scheduler.Scheduler = {
       executionMode: "async",
-      shouldYield: () => turns.happens(world.preempt),
-      makeDispatcher: () => ({ scheduleTask: (task) => world.after(0, task, this, life), flush: () => {} })
+      shouldYield: (fiber) => {
+        // Its first operation since it was woken: only one fiber can be woken by the event itself.
+        if (fiber.currentOpCount === 1) {
+          if (world.taken) return true
+          world.taken = true
+        }
+        return turns.happens(world.preempt)
+      },
+      makeDispatcher: () => dispatcher
     }
     const logger = Logger.make(({ cause, logLevel, message }) => {
       if (logLevel !== "Warn" && logLevel !== "Error" && logLevel !== "Fatal") return
-      const why = cause.reasons.length === 0 ? "" : ` ${Cause.pretty(cause)}`
-      const line = `${world.now.toFixed(3)} ${this.name} ${logLevel} ${String(message)}${why}`
-      world.lines.push(line)
-      if (logLevel === "Fatal") world.faults.push(line)
+      world.log({ at: world.now, node: this.name, level: logLevel, message: String(message), cause })
     })
     this.context = Context.empty().pipe(
       Context.add(Scheduler.Scheduler, scheduler),
@@ -268,13 +361,13 @@ export class Reply<A> {
     this.life = node.life
   }
 
-  give(value: A, delayMs = 0): void {
+  give(value: A, delayMs = 0, label = "reply"): void {
     const arrive = () => {
       if (this.given !== undefined) return
       this.given = { value }
       for (const wake of this.waiting) wake()
     }
-    this.node.world.after(delayMs, arrive, this.node, this.life)
+    this.node.world.after(delayMs, arrive, this.node, this.life, label)
   }
 
   readonly wait: Effect.Effect<A> = Effect.callback((resume) => {
