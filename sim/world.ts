@@ -97,6 +97,8 @@ export class World {
   events = 0
   /** Called after every event: to check what must always hold, or to crash somebody just here. */
   afterEach: () => void = () => {}
+  /** Called by every part of the world that makes something go wrong, when it does: what it was, and for which node. */
+  struck: (kind: string, node?: SimNode) => void = () => {}
   readonly trace: Trace
   /** The newest warnings and worse that nodes logged. */
   readonly lines: Array<Line> = []
@@ -251,6 +253,7 @@ export class SimNode {
   slowMs = 0
   private driftPpm = 0
   private driftSince = 0
+  private readonly crashes: Array<() => void> = []
   private context: Context.Context<never> = Context.empty()
 
   constructor(world: World, name: string) {
@@ -267,12 +270,24 @@ export class SimNode {
     this.world.after(0, begin, this, this.life, "start")
   }
 
+  /** Calls back at every crash, just before the life ends: for whoever else is touched by it. */
+  onCrash(callback: () => void): void {
+    this.crashes.push(callback)
+  }
+
   /** Everything in it is gone, at once, and nothing of it runs any more; what it sent is on its way still. */
   crash(): void {
+    for (const callback of this.crashes) callback()
     this.life++
     this.pausedUntil = 0
     this.slowMs = 0
     this.begin()
+    for (const crashed of this.crashes) crashed()
+  }
+
+  /** Called in every crash of this node, when its next life has begun: for what the world knows of it. */
+  onCrash(crashed: () => void): void {
+    this.crashes.push(crashed)
   }
 
   /** It stands still: what reaches it meanwhile it finds afterwards, in any order. */
@@ -355,6 +370,7 @@ export class Reply<A> {
   private readonly life: number
   private given: { readonly value: A } | undefined
   private readonly waiting = new Set<() => void>()
+  private readonly coming: Array<Scheduled> = []
 
   constructor(node: SimNode) {
     this.node = node
@@ -365,9 +381,10 @@ export class Reply<A> {
     const arrive = () => {
       if (this.given !== undefined) return
       this.given = { value }
+      for (const other of this.coming) other.cancel()
       for (const wake of this.waiting) wake()
     }
-    this.node.world.after(delayMs, arrive, this.node, this.life, label)
+    this.coming.push(this.node.world.after(delayMs, arrive, this.node, this.life, label))
   }
 
   readonly wait: Effect.Effect<A> = Effect.callback((resume) => {
