@@ -282,12 +282,6 @@ export class SimNode {
     this.pausedUntil = 0
     this.slowMs = 0
     this.begin()
-    for (const crashed of this.crashes) crashed()
-  }
-
-  /** Called in every crash of this node, when its next life has begun: for what the world knows of it. */
-  onCrash(crashed: () => void): void {
-    this.crashes.push(crashed)
   }
 
   /** It stands still: what reaches it meanwhile it finds afterwards, in any order. */
