@@ -5,8 +5,7 @@
 import { crc32, crc32OfParts } from "../protocols/checksum.ts"
 import type { Metric } from "./distance.ts"
 import { joined } from "./framed-file.ts"
-import { encodeIndex } from "./index-file.ts"
-import { buildHnsw } from "./index-hnsw.ts"
+import { encodeIndex, type IndexBuilder } from "./index-file.ts"
 import { encodeKeyFilter, makeKeyFilter } from "./key-filter.ts"
 import { type DeleteColumns, decodeDeletes, encodeDeletes } from "./delete-file.ts"
 import {
@@ -67,9 +66,10 @@ export type TaskName = keyof ComputeTasks
 /** Tasks of many seconds: an adapter keeps them from the way of the others. */
 export const slowTasks: ReadonlySet<TaskName> = new Set<TaskName>(["build-index"])
 
-export const computeTasks: {
-  readonly [K in TaskName]: (input: ComputeTasks[K]["input"]) => ComputeTasks[K]["output"]
-} = {
+export type Tasks = { readonly [K in TaskName]: (input: ComputeTasks[K]["input"]) => ComputeTasks[K]["output"] }
+
+/** All tasks, with the engine that builds indexes. */
+export const tasksWith = ({ build, engine }: IndexBuilder): Tasks => ({
   "seal-segment": (input) => {
     const columns = sortBlocks(input)
     const { min, max } = timestampRange(columns.timestamps)
@@ -85,14 +85,15 @@ export const computeTasks: {
   "build-index": ({ segment, metric, M, efConstruction, scratch }) => {
     const columns = openSegment(segment)
     const facts = { metric, dimension: columns.dimension, count: columns.keys.count, M, efConstruction }
-    return { ...objectOf(encodeIndex(facts, buildHnsw(columns.vectors, facts, scratch))), count: facts.count }
+    const body = build(columns.vectors, facts, scratch)
+    return { ...objectOf(encodeIndex(engine, facts, body)), count: facts.count }
   },
   "open-segment": (input) => openSegment(input),
   "open-deletes": (input) => {
     verify(input)
     return decodeDeletes(input.bytes)
   }
-}
+})
 
 const openSegment = (object: ObjectBytes): SegmentColumns => {
   verify(object)

@@ -4,14 +4,16 @@
  */
 import { setPriority } from "node:os"
 import { parentPort, workerData } from "node:worker_threads"
-import { computeTasks, type TaskName, taskFault } from "./compute-tasks.ts"
+import { taskFault, type TaskName, tasksWith } from "./compute-tasks.ts"
 import { movable } from "./compute-worker.ts"
+import { hnswBuilder } from "./index-hnsw.ts"
 
 /** Of threads for slow tasks. On Linux it is this thread's alone; it cannot be raised again without privileges. */
 const NICE = 10
 
 if (parentPort !== null) {
   const port = parentPort
+  const tasks = tasksWith(hnswBuilder)
   if ((workerData as { readonly slow: boolean }).slow) {
     try {
       setPriority(0, NICE)
@@ -21,7 +23,7 @@ if (parentPort !== null) {
   }
   port.on("message", ({ task, input }: { readonly task: TaskName; readonly input: never }) => {
     try {
-      const output = computeTasks[task](input)
+      const output = tasks[task](input)
       port.postMessage({ output }, movable(output))
     } catch (cause) {
       port.postMessage({ fault: taskFault(cause) })

@@ -15,11 +15,24 @@ export interface IndexFacts {
   readonly efConstruction: number
 }
 
+/** Whose bytes the body is. */
+export interface Engine {
+  readonly name: string
+  /** Throws unless the body is what the facts say. */
+  readonly check: (body: Uint8Array, facts: IndexFacts) => void
+}
+
+/** How an engine makes the body of these vectors, numbered as they lie. `scratch`: a folder for a file of its size. */
+export interface IndexBuilder {
+  readonly engine: Engine
+  readonly build: (vectors: Float32Array, facts: IndexFacts, scratch: string | undefined) => Uint8Array
+}
+
 const kind: FrameKind = { magic: "ELANUSIX", version: 1, name: "index file" }
 
 /** The object in parts laid end to end; `body` is the last one as it is. */
-export const encodeIndex = (facts: IndexFacts, body: Uint8Array): Array<Uint8Array> => {
-  const writer = new Writer().text("hnswlib").text(facts.metric).u32(facts.dimension).count(facts.count)
+export const encodeIndex = (engine: Engine, facts: IndexFacts, body: Uint8Array): Array<Uint8Array> => {
+  const writer = new Writer().text(engine.name).text(facts.metric).u32(facts.dimension).count(facts.count)
   writer.u32(facts.M).u32(facts.efConstruction).align()
   return frame(kind, [writer.finish(), body])
 }
@@ -31,17 +44,18 @@ export interface DecodedIndex {
 }
 
 /** Throws StorageError: "damaged", or "unfit" for a newer version. */
-export const decodeIndex = (bytes: Uint8Array): DecodedIndex => toTheEnd(decodeIndexSliced(bytes))
+export const decodeIndex = (engine: Engine, bytes: Uint8Array): DecodedIndex =>
+  toTheEnd(decodeIndexSliced(engine, bytes))
 
 /** The same in slices: an index may be large, and its checksum long. The event loop may turn at every yield. */
-export function* decodeIndexSliced(bytes: Uint8Array): Generator<void, DecodedIndex, void> {
+export function* decodeIndexSliced(engine: Engine, bytes: Uint8Array): Generator<void, DecodedIndex, void> {
   const { body } = yield* unframeSliced(kind, bytes)
   return decoding(kind, () => {
     const reader = new Reader(body)
-    const engine = reader.text()
+    const name = reader.text()
     const wanted = reader.text()
-    const metric = metrics.find((name) => name === wanted)
-    if (engine !== "hnswlib" || metric === undefined) throw new WireError(`an index of ${engine} for ${wanted}`)
+    const metric = metrics.find((one) => one === wanted)
+    if (name !== engine.name || metric === undefined) throw new WireError(`an index of ${name} for ${wanted}`)
     const facts = {
       metric,
       dimension: reader.u32(),
@@ -50,9 +64,9 @@ export function* decodeIndexSliced(bytes: Uint8Array): Generator<void, DecodedIn
       efConstruction: reader.u32()
     }
     reader.align()
-    const graph = reader.raw(reader.left)
-    checkGraph(graph, facts)
-    return { facts, body: graph }
+    const own = reader.raw(reader.left)
+    engine.check(own, facts)
+    return { facts, body: own }
   })
 }
 
@@ -61,7 +75,7 @@ export function* decodeIndexSliced(bytes: Uint8Array): Generator<void, DecodedIn
  * checks here that the sizes in it add up: its header, `count` elements of equal size, then a list of links for each
  * (hnswalg.h, saveIndex; the numbers are size_t of 8 bytes unless said).
  */
-export const checkGraph = (bytes: Uint8Array, facts: IndexFacts): void => {
+const checkGraph = (bytes: Uint8Array, facts: IndexFacts): void => {
   const reader = new Reader(bytes)
   const u64 = () => Number(reader.u64())
   const [offsetLevel0, capacity, count, elementBytes, labelOffset, dataOffset] = [
@@ -95,3 +109,5 @@ export const checkGraph = (bytes: Uint8Array, facts: IndexFacts): void => {
   for (let i = 0; i < count; i++) reader.raw(reader.u32())
   if (reader.left !== 0) throw new WireError(`${reader.left} bytes behind the graph`)
 }
+
+export const hnswlib: Engine = { name: "hnswlib", check: checkGraph }

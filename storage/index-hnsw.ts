@@ -10,7 +10,7 @@ import { join } from "node:path"
 import { Effect, Layer } from "effect"
 import hnswlib, { type HierarchicalNSW } from "hnswlib-node"
 import { type Metric, rank } from "./distance.ts"
-import { checkGraph, decodeIndexSliced, type IndexFacts } from "./index-file.ts"
+import { decodeIndexSliced, hnswlib as engine, type IndexBuilder, type IndexFacts } from "./index-file.ts"
 import { type VectorIndex, VectorIndexes } from "./index.ts"
 import { StorageError } from "./outcome.ts"
 
@@ -35,13 +35,15 @@ export const buildHnsw = (vectors: Float32Array, facts: IndexFacts, directory = 
     index.writeIndexSync(path)
     const file = readFileSync(path)
     const bytes = new Uint8Array(file.buffer, file.byteOffset, file.byteLength)
-    checkGraph(bytes, facts)
+    engine.check(bytes, facts)
     return bytes
   } finally {
     rmSync(folder, { recursive: true, force: true })
     release(index)
   }
 }
+
+export const hnswBuilder: IndexBuilder = { engine, build: buildHnsw }
 
 /** The engine frees a graph when it makes another; else it would wait for a garbage collector that does not see its size. */
 const release = (index: HierarchicalNSW): void => index.initIndex(1, 2, 2)
@@ -54,7 +56,7 @@ export const layerHnsw = (options: { readonly directory: string }): Layer.Layer<
       yield* attempt(() => fs.mkdir(options.directory, { recursive: true }))
       return VectorIndexes.of({
         load: Effect.fnUntraced(function* (bytes: Uint8Array, vectors?: Float32Array) {
-          const { facts, body } = yield* inSlices(decodeIndexSliced(bytes))
+          const { facts, body } = yield* inSlices(decodeIndexSliced(engine, bytes))
           if (vectors !== undefined && vectors.length !== facts.count * facts.dimension) {
             return yield* new StorageError({ reason: "damaged", detail: "the index is not one of these vectors" })
           }

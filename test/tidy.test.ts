@@ -279,8 +279,8 @@ describe("files", () => {
   })
 
   it("are all used, by more than tests", () => {
-    // The simulated world, and what only it runs on, is driven by tests.
-    const isSimulated = (file: string) => file.startsWith("sim/") || file === "storage/compute-inline.ts"
+    // The simulated world is driven by tests.
+    const isSimulated = (file: string) => file.startsWith("sim/")
     const used = new Set<string>()
     for (const [file, text] of textOf) {
       // Also dynamic imports, and the files that a worker is started from.

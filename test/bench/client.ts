@@ -7,7 +7,7 @@ import { join } from "node:path"
 import hnswlib from "hnswlib-node"
 import { type Collection, connect, type Elanus, open } from "../../runtime/elanus.ts"
 import type { Settings } from "../../runtime/node.ts"
-import { decodeIndex } from "../../storage/index-file.ts"
+import { decodeIndex, hnswlib as engine } from "../../storage/index-file.ts"
 import { type Dataset, type DatasetName, loadDataset, recallOf, recipes, TOP } from "./datasets.ts"
 import { ANSWERED, INSERTED, loop, loopSync, loopWatch, median, medianOf, type Timed } from "./measure.ts"
 
@@ -135,7 +135,7 @@ const rawIndex = async (dataset: Dataset): Promise<(i: number) => ReadonlyArray<
     .filter((file) => file.endsWith(".hnsw"))
     .map((file) => join(objects, file))
     .filter((file) => statSync(file).size > dataset.vectors.byteLength)
-  const graphs = files.map((file) => decodeIndex(new Uint8Array(readFileSync(file))))
+  const graphs = files.map((file) => decodeIndex(engine, new Uint8Array(readFileSync(file))))
   const graph = graphs.find(({ facts }) => facts.count === dataset.rows && facts.dimension === dataset.dimension)
   if (graph === undefined) throw new Error("there is no index of the whole set: it was cut into segments")
   const path = join(objects, `../raw-${process.pid}.graph`)

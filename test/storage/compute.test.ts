@@ -3,12 +3,14 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber } from "effect"
 import { keyColumn, hashAt, keysOf } from "../../protocols/keys.ts"
 import { limits } from "../../protocols/limits.ts"
+import { simCompute } from "../../sim/compute.ts"
+import { World } from "../../sim/world.ts"
 import { fieldColumn } from "../../protocols/rows.ts"
 import { Compute } from "../../storage/compute.ts"
-import { layerComputeInline } from "../../storage/compute-inline.ts"
 import { layerComputeWorker } from "../../storage/compute-worker.ts"
 import { noRequests } from "../../storage/delete-file.ts"
 import { joined } from "../../storage/framed-file.ts"
+import { hnswBuilder } from "../../storage/index-hnsw.ts"
 import { decodeKeyFilter, mayHold } from "../../storage/key-filter.ts"
 import { randomOf } from "./random.ts"
 
@@ -72,6 +74,17 @@ const faultOf = <A>(
     onSuccess: () => "success"
   })
 
+/** In a thread, and in a simulated world: there the effect may wait for nothing else. */
+const places = {
+  worker: <A, E>(effect: Effect.Effect<A, E, Compute>) => effect.pipe(Effect.provide(layerComputeWorker())),
+  simulated: <A, E>(effect: Effect.Effect<A, E, Compute>) =>
+    Effect.sync(() => {
+      const world = new World("compute")
+      const compute = simCompute(world, undefined, hnswBuilder).of(world.node("node"))
+      return world.run(Effect.provideService(effect, Compute, compute))
+    })
+}
+
 /** A thread of another kind: dies of "open-segment", keeps "seal-segment" waiting for good, answers the rest. */
 const oddThread = new URL(
   `data:text/javascript,${encodeURIComponent(`
@@ -84,36 +97,36 @@ const oddThread = new URL(
 )
 
 describe("compute", () => {
-  it.live("gives the same bytes in a worker and inline, and moves instead of copying", () =>
+  it.live("gives the same bytes in a worker and simulated, and moves instead of copying", () =>
     Effect.gen(function* () {
-      const inline = yield* everything.pipe(Effect.provide(layerComputeInline))
-      const worker = yield* everything.pipe(Effect.provide(layerComputeWorker()))
-      assert.isTrue(Buffer.from(inline.segment).equals(worker.segment))
-      assert.isTrue(Buffer.from(inline.index).equals(worker.index))
-      assert.isTrue(Buffer.from(inline.filter).equals(worker.filter))
-      assert.deepStrictEqual(worker.opened, inline.opened)
+      const simulated = yield* places.simulated(everything)
+      const worker = yield* places.worker(everything)
+      assert.isTrue(Buffer.from(simulated.segment).equals(worker.segment))
+      assert.isTrue(Buffer.from(simulated.index).equals(worker.index))
+      assert.isTrue(Buffer.from(simulated.filter).equals(worker.filter))
+      assert.deepStrictEqual(worker.opened, simulated.opened)
       assert.isTrue(worker.moved)
+      assert.isTrue(simulated.moved)
     })
   )
 
-  for (const [name, layer] of [
-    ["inline", layerComputeInline],
-    ["worker", layerComputeWorker()]
-  ] as const) {
+  for (const [name, place] of Object.entries(places)) {
     it.live(`says what stored bytes are to blame for: ${name}`, () =>
-      Effect.gen(function* () {
-        const compute = yield* Compute
-        const { parts, bytes, crc32 } = yield* compute.run("seal-segment", rowsOf(10))
-        const whole = joined(parts)
-        const open = (length: number, crc: number) =>
-          compute.run("open-segment", { bytes: whole.slice(), length, crc32: crc })
-        assert.strictEqual(yield* faultOf(open(bytes, crc32)), "success")
-        assert.strictEqual(yield* faultOf(open(bytes, crc32 + 1)), "task damaged")
-        assert.strictEqual(yield* faultOf(open(bytes + 1, crc32)), "task damaged")
-        const wrong = { ...rowsOf(10), timestamps: new BigUint64Array(3) }
-        assert.strictEqual(yield* faultOf(compute.run("seal-segment", wrong)), "task")
-        assert.strictEqual(yield* faultOf(open(bytes, crc32)), "success")
-      }).pipe(Effect.provide(layer))
+      place(
+        Effect.gen(function* () {
+          const compute = yield* Compute
+          const { parts, bytes, crc32 } = yield* compute.run("seal-segment", rowsOf(10))
+          const whole = joined(parts)
+          const open = (length: number, crc: number) =>
+            compute.run("open-segment", { bytes: whole.slice(), length, crc32: crc })
+          assert.strictEqual(yield* faultOf(open(bytes, crc32)), "success")
+          assert.strictEqual(yield* faultOf(open(bytes, crc32 + 1)), "task damaged")
+          assert.strictEqual(yield* faultOf(open(bytes + 1, crc32)), "task damaged")
+          const wrong = { ...rowsOf(10), timestamps: new BigUint64Array(3) }
+          assert.strictEqual(yield* faultOf(compute.run("seal-segment", wrong)), "task")
+          assert.strictEqual(yield* faultOf(open(bytes, crc32)), "success")
+        })
+      )
     )
   }
 

@@ -8,7 +8,7 @@ import { afterAll, beforeAll } from "vitest"
 import { limits } from "../../protocols/limits.ts"
 import { type Metric, metrics, rank } from "../../storage/distance.ts"
 import { joined } from "../../storage/framed-file.ts"
-import { encodeIndex } from "../../storage/index-file.ts"
+import { encodeIndex, hnswlib } from "../../storage/index-file.ts"
 import { flatIndex } from "../../storage/index-flat.ts"
 import { buildHnsw, layerHnsw } from "../../storage/index-hnsw.ts"
 import { VectorIndexes } from "../../storage/index.ts"
@@ -34,7 +34,7 @@ const fileOf = (metric: Metric): Uint8Array => {
   const known = files.get(metric)
   if (known !== undefined) return known
   const facts = factsOf(metric)
-  const file = joined(encodeIndex(facts, buildHnsw(vectors, facts)))
+  const file = joined(encodeIndex(hnswlib, facts, buildHnsw(vectors, facts)))
   files.set(metric, file)
   return file
 }
@@ -114,7 +114,7 @@ describe("indexes", () => {
       for (const count of [0, 1, 3]) {
         const few = vectors.slice(0, count * DIMENSION)
         const facts = { ...factsOf("L2"), count }
-        const graph = yield* load(joined(encodeIndex(facts, buildHnsw(few, facts))), few)
+        const graph = yield* load(joined(encodeIndex(hnswlib, facts, buildHnsw(few, facts))), few)
         for (const index of [graph, flatIndex("L2", DIMENSION, few)]) {
           assert.strictEqual(index.search(queries[0]!, 10, 10).rows.length, count)
           for (let row = 0; row < count; row++) index.hide(row)
@@ -128,7 +128,7 @@ describe("indexes", () => {
     Effect.gen(function* () {
       const same = new Float32Array(40 * DIMENSION).fill(1)
       const facts = { ...factsOf("L2"), count: 40 }
-      const graph = yield* load(joined(encodeIndex(facts, buildHnsw(same, facts))), same)
+      const graph = yield* load(joined(encodeIndex(hnswlib, facts, buildHnsw(same, facts))), same)
       for (const index of [graph, flatIndex("L2", DIMENSION, same)]) {
         const rows = Array.from(index.search(queries[0]!, 40, 100).rows)
         assert.deepStrictEqual(
@@ -176,7 +176,7 @@ describe("indexes", () => {
       }
       assert.strictEqual(yield* reasonOf(file, vectors.subarray(DIMENSION)), "damaged")
       const facts = { ...factsOf("L2"), count: ROWS + 1 }
-      assert.strictEqual(yield* reasonOf(joined(encodeIndex(facts, file.slice(100)))), "damaged")
+      assert.strictEqual(yield* reasonOf(joined(encodeIndex(hnswlib, facts, file.slice(100)))), "damaged")
       assert.deepStrictEqual(yield* Effect.promise(() => readdir(join(folder, "cache"))), [])
     })
   )
