@@ -1,0 +1,496 @@
+/**
+ * A run as data: who is there, what is asked and when, what fails and when. A seed only draws one; what is kept, run
+ * again and made smaller is the plan, and nothing in it depends on what comes before it: an operation or a fault that
+ * is taken out does not change the others.
+ *
+ * Swarm testing: every kind of operation and of fault is there or not, each with a probability of about a half, and if
+ * it is, often or seldom; for what is always there hides what it suppresses.
+ */
+import { Schema } from "effect"
+import { consistencies } from "../protocols/client.ts"
+import { Metric, Role, roles } from "../protocols/metadata.ts"
+import { nameProblem } from "../protocols/subjects.ts"
+import { defaultSettings } from "../runtime/node.ts"
+import { type Chance, chanceOf } from "./world.ts"
+
+export const PLAN_FORMAT = 1
+
+// ---- operations
+
+const Base = {
+  /** Never two of one number; what is written tells it, so that what is read tells who wrote it. */
+  id: Schema.Int,
+  /** Virtual milliseconds; later if the client is still busy. */
+  at: Schema.Int,
+  /** A name: it may be another collection by then, or none. */
+  collection: Schema.String
+}
+
+export const Level = Schema.Struct({
+  consistency: Schema.Literals(consistencies),
+  /** Where between the oldest and the newest timestamp that the client has seen; without it, now. */
+  travel: Schema.optionalKey(Schema.Number)
+})
+export type Level = typeof Level.Type
+
+/** What comes back of a row beside its key. */
+export const Output = Schema.Literals(["keys", "fields", "vector", "all"])
+export type Output = typeof Output.Type
+
+export const Op = Schema.Union([
+  Schema.Struct({
+    kind: Schema.Literal("create"),
+    ...Base,
+    dimension: Schema.Int,
+    metric: Metric,
+    keyType: Schema.Literals(["Int64", "VarChar"]),
+    shards: Schema.Int
+  }),
+  Schema.Struct({ kind: Schema.Literals(["drop", "flush", "list", "stats"]), ...Base }),
+  /** `keys`: numbers of keys, of which a row may have one that another has too. Vectors and fields come of the id. */
+  Schema.Struct({ kind: Schema.Literals(["insert", "upsert", "delete"]), ...Base, keys: Schema.Array(Schema.Int) }),
+  Schema.Struct({
+    kind: Schema.Literal("get"),
+    ...Base,
+    keys: Schema.Array(Schema.Int),
+    output: Output,
+    level: Level
+  }),
+  Schema.Struct({ kind: Schema.Literal("count"), ...Base, level: Level }),
+  Schema.Struct({
+    kind: Schema.Literal("search"),
+    ...Base,
+    vectors: Schema.Int,
+    limit: Schema.Int,
+    offset: Schema.Int,
+    output: Output,
+    level: Level
+  })
+])
+export type Op = typeof Op.Type
+export type OpKind = Op["kind"]
+
+export const Client = Schema.Struct({
+  name: Schema.String,
+  /** `library`: a session that asks again. `plain`: what any NATS client could send, once, without id and token. */
+  manner: Schema.Literals(["library", "plain"]),
+  form: Schema.Literals(["binary", "json"]),
+  /** Requests that it may have on their way at once. */
+  depth: Schema.Int,
+  /** Of a request. */
+  timeoutMs: Schema.Int,
+  ops: Schema.Array(Op)
+})
+export type Client = typeof Client.Type
+
+// ---- faults
+
+/** Where a kind of fault strikes, how long, and how hard (in which unit says the comment). */
+interface FaultKind {
+  readonly target: "node" | "log" | "meta" | "leases" | "broker" | "network" | "objects"
+  readonly lengthMs: readonly [number, number]
+  readonly strength?: readonly [number, number]
+  /** At most so many in a run. */
+  readonly most: number
+}
+
+const kind = (
+  target: FaultKind["target"],
+  most: number,
+  lengthMs: FaultKind["lengthMs"],
+  strength?: FaultKind["strength"]
+): FaultKind => ({ target, most, lengthMs, ...(strength === undefined ? {} : { strength }) })
+
+/** Probabilities are of one message or request. The nemesis (faults.ts) carries them out. */
+export const faultKinds = {
+  /** Dead for its length, then begun anew with empty memory. */
+  crash: kind("node", 12, [10, 30_000]),
+  /** Crashed again and again, every `strength` ms. */
+  restarts: kind("node", 3, [1_000, 20_000], [50, 5_000]),
+  pause: kind("node", 10, [100, 60_000]),
+  /** Every turn of a fiber comes up to `strength` ms later. */
+  slow: kind("node", 5, [1_000, 40_000], [1, 200]),
+  /** Its clock jumps by so many ms, and back at the end. */
+  clockStep: kind("node", 5, [1_000, 60_000], [100, 3_600_000]),
+  /** Parts in a million. */
+  clockDrift: kind("node", 3, [5_000, 100_000], [100, 100_000]),
+  disconnect: kind("node", 12, [0, 0]),
+  /** Cut off from the broker; `ways` says in which direction. */
+  partition: kind("node", 8, [200, 40_000]),
+  /** Its messages take so many times as long. */
+  slowLink: kind("node", 5, [1_000, 40_000], [2, 500]),
+  /** Probability of a message that takes long. */
+  delay: kind("network", 4, [1_000, 60_000], [0.001, 0.3]),
+  /** A connection that breaks leaves what was sent on its way, with this probability. */
+  late: kind("network", 4, [5_000, 100_000], [0.05, 1]),
+  /** Nobody decides for the length: an election. */
+  election: kind("broker", 6, [500, 10_000]),
+  lostAnswer: kind("broker", 4, [1_000, 60_000], [0.001, 0.3]),
+  lostRequest: kind("broker", 4, [1_000, 60_000], [0.001, 0.3]),
+  /** A question is answered by a leader that is none any more. */
+  staleRead: kind("broker", 4, [1_000, 60_000], [0.01, 0.5]),
+  /** A read ends in the middle; a watch breaks and begins anew. */
+  broken: kind("broker", 4, [1_000, 60_000], [0.001, 0.2]),
+  /** All servers lose what they had not synced: profile "power loss" alone. */
+  powerLoss: kind("broker", 2, [500, 10_000], [1, 200]),
+  /** Past so many bytes a channel refuses everything. */
+  logFull: kind("log", 2, [5_000, 40_000], [20_000, 2_000_000]),
+  objectError: kind("objects", 4, [1_000, 60_000], [0.01, 0.7]),
+  objectTimeout: kind("objects", 4, [1_000, 60_000], [0.01, 0.5]),
+  objectAway: kind("objects", 3, [1_000, 60_000], [0.1, 1]),
+  objectSlow: kind("objects", 4, [1_000, 60_000], [0.05, 1]),
+  objectDamage: kind("objects", 3, [1_000, 60_000], [0.01, 0.3])
+} as const satisfies { readonly [name: string]: FaultKind }
+export type FaultName = keyof typeof faultKinds
+export const faultNames = Object.keys(faultKinds) as [FaultName, ...Array<FaultName>]
+
+export const Fault = Schema.Struct({
+  id: Schema.Int,
+  kind: Schema.Literals(faultNames),
+  /** The name of a node, or the word that `faultKinds` has for it. */
+  target: Schema.String,
+  at: Schema.Int,
+  lengthMs: Schema.Int,
+  strength: Schema.optionalKey(Schema.Number),
+  ways: Schema.optionalKey(Schema.Literals(["up", "down", "both"]))
+})
+export type Fault = typeof Fault.Type
+
+// ---- the whole
+
+export const PlanNode = Schema.Struct({ name: Schema.String, roles: Schema.Array(Role) })
+export type PlanNode = typeof PlanNode.Type
+
+const settingNames = Object.keys(defaultSettings) as Array<keyof typeof defaultSettings>
+
+export const Plan = Schema.Struct({
+  format: Schema.Literal(PLAN_FORMAT),
+  seed: Schema.String,
+  topology: Schema.Struct({
+    /** What the broker promises: protocols/README.md, 1.13. */
+    profile: Schema.Literals(["as specified", "power loss"]),
+    replicas: Schema.Literals([1, 3]),
+    nodes: Schema.Array(PlanNode),
+    /** One node of each kind at least: those that live when the faults are over, and must do alone. */
+    core: Schema.Array(Schema.String)
+  }),
+  settings: Schema.Struct(
+    Object.fromEntries(settingNames.map((name) => [name, Schema.Int])) as {
+      readonly [K in (typeof settingNames)[number]]: typeof Schema.Int
+    }
+  ),
+  world: Schema.Struct({ preempt: Schema.Number, buggify: Schema.Boolean }),
+  clients: Schema.Array(Client),
+  faults: Schema.Array(Fault),
+  /** In this order, in virtual milliseconds. */
+  phases: Schema.Struct({
+    /** No fault strikes, and nothing may fail. */
+    warmUpMs: Schema.Int,
+    chaosMs: Schema.Int,
+    /** Within it the core alone, healed, must have ended all that was asked and serve again. */
+    convergeMs: Schema.Int,
+    /** Then all are back. */
+    healMs: Schema.Int
+  })
+})
+export type Plan = typeof Plan.Type
+
+const toJson = Schema.encodeSync(Plan)
+const ofJson = Schema.decodeUnknownSync(Plan)
+
+const LINE_MAX = 140
+
+/** JSON with whatever fits into a line on one, for people who read and edit it. */
+const printed = (value: unknown, indent: string): string => {
+  const flat = JSON.stringify(value)
+  if (typeof value !== "object" || value === null || indent.length + flat.length <= LINE_MAX) return flat
+  const inner = `${indent} `
+  const lines = Array.isArray(value)
+    ? value.map((each) => `${inner}${printed(each, inner)}`)
+    : Object.entries(value).map(([name, each]) => `${inner}${JSON.stringify(name)}: ${printed(each, inner)}`)
+  const [open, close] = Array.isArray(value) ? "[]" : "{}"
+  return `${open}\n${lines.join(",\n")}\n${indent}${close}`
+}
+
+export const encodePlan = (plan: Plan): string => `${printed(toJson(plan), "")}\n`
+
+/** Throws an Error that says what is wrong. */
+export const decodePlan = (text: string): Plan => {
+  const plan = ofJson(JSON.parse(text))
+  const problem = planProblem(plan)
+  if (problem !== undefined) throw new Error(problem)
+  return plan
+}
+
+/** What no schema says. Undefined if a run can begin. */
+export const planProblem = (plan: Plan): string | undefined => {
+  const { core, nodes } = plan.topology
+  const names = nodes.map(({ name }) => name)
+  const all = [...names, ...plan.clients.map(({ name }) => name)]
+  if (new Set(all).size !== all.length) return "two nodes or clients have one name"
+  for (const name of core) if (!names.includes(name)) return `the core has a node ${name} that is not there`
+  for (const role of roles) {
+    if (!nodes.some((node) => core.includes(node.name) && node.roles.includes(role))) return `the core has no ${role}`
+  }
+  const ids = plan.clients.flatMap(({ ops }) => ops.map(({ id }) => id))
+  if (new Set(ids).size !== ids.length) return "two operations have one id"
+  for (const { ops } of plan.clients) {
+    for (const { collection } of ops) {
+      const wrong = nameProblem(collection)
+      if (wrong !== undefined) return wrong
+    }
+  }
+  for (const { kind, target } of plan.faults) {
+    const wanted: FaultKind = faultKinds[kind]
+    if (wanted.target === "node" ? !all.includes(target) : target !== wanted.target) {
+      return `${kind} cannot strike ${target}`
+    }
+    if (kind === "powerLoss" && plan.topology.profile !== "power loss") return "this broker does not lose power"
+  }
+  return undefined
+}
+
+// ---- drawing
+
+/** Between the two, each power of ten as likely as the next. */
+export const logBetween = (chance: Chance, low: number, high: number): number =>
+  low * (high / low) ** chance.between(0, 1)
+
+const logInt = (chance: Chance, low: number, high: number): number => Math.round(logBetween(chance, low, high))
+
+/** Three digits are enough for a strength, and easier to read. */
+const rounded = (value: number): number => Number(value.toPrecision(3))
+
+/** Virtual time of a whole run: 180 s. */
+const PHASES: Plan["phases"] = { warmUpMs: 10_000, chaosMs: 110_000, convergeMs: 45_000, healMs: 15_000 }
+
+export const planOf = (seed: string | number): Plan => {
+  const chance = (domain: string) => chanceOf(`${seed} ${domain}`)
+  const topology = drawTopology(chance("topology"))
+  const clients = drawClients(chance)
+  const world = chance("world")
+  return {
+    format: PLAN_FORMAT,
+    seed: String(seed),
+    topology,
+    settings: drawSettings(chance("settings")),
+    world: { preempt: world.pick([0, 0.02, 0.1, 0.2]), buggify: world.happens(0.8) },
+    clients,
+    faults: drawFaults(
+      chance,
+      topology,
+      clients.map(({ name }) => name)
+    ),
+    phases: PHASES
+  }
+}
+
+const drawTopology = (chance: Chance): Plan["topology"] => {
+  const shape = chance.pick(["one", "equals", "equals", "apart", "apart", "mixed"] as const)
+  const nodes: Array<PlanNode> = []
+  const add = (name: string, played: ReadonlyArray<(typeof roles)[number]>) => nodes.push({ name, roles: played })
+  if (shape === "one") add("a", roles)
+  else if (shape === "equals") for (const name of ["a", "b", "c"].slice(0, 2 + chance.below(2))) add(name, roles)
+  else if (shape === "apart") {
+    const counts = { proxy: 2, coordinator: 2, "streaming-node": 3, "query-node": 2, "data-node": 1 }
+    for (const role of roles) {
+      for (let i = 0; i < Math.max(1, counts[role] - chance.below(2)); i++) add(`${role}-${i}`, [role])
+    }
+  } else {
+    const count = 3 + chance.below(3)
+    const played = Array.from({ length: count }, () => new Set<(typeof roles)[number]>())
+    for (const role of roles) for (let i = 0; i <= chance.below(3); i++) played[chance.below(count)]!.add(role)
+    played.forEach((each, i) => {
+      if (each.size > 0)
+        add(
+          `n${i}`,
+          roles.filter((role) => each.has(role))
+        )
+    })
+  }
+  const core = new Set<string>()
+  for (const role of roles) {
+    const able = nodes.filter((node) => node.roles.includes(role))
+    if (!able.some(({ name }) => core.has(name))) core.add(chance.pick(able).name)
+  }
+  return {
+    profile: chance.happens(0.1) ? "power loss" : "as specified",
+    replicas: chance.pick([1, 3]),
+    nodes,
+    core: nodes.map(({ name }) => name).filter((name) => core.has(name))
+  }
+}
+
+/** Small, so that everything that happens at a limit of size or age happens in a run. */
+const drawSettings = (chance: Chance): Plan["settings"] => ({
+  ...defaultSettings,
+  segmentBytesMax: logInt(chance, 400, 40_000),
+  segmentAgeMaxMs: logInt(chance, 2_000, 300_000),
+  indexRowsMin: logInt(chance, 4, 400),
+  leaseTtlMs: 1_000 * logInt(chance, 3, 30),
+  growingBytesMax: chance.happens(0.2) ? logInt(chance, 4_000, 200_000) : defaultSettings.growingBytesMax
+})
+
+/** How a run asks: what kinds, how often each, of how many keys. */
+interface Swarm {
+  readonly names: ReadonlyArray<string>
+  readonly weights: ReadonlyArray<readonly [OpKind, number]>
+  readonly keys: number
+  readonly rowsMax: number
+  readonly travel: number
+  readonly consistencies: ReadonlyArray<Level["consistency"]>
+}
+
+const opKinds: ReadonlyArray<readonly [kind: OpKind, most: number]> = [
+  ["insert", 1],
+  ["upsert", 1],
+  ["delete", 0.7],
+  ["flush", 0.3],
+  ["search", 1],
+  ["get", 1],
+  ["count", 0.7],
+  ["drop", 0.04],
+  ["create", 0.08],
+  ["list", 0.1],
+  ["stats", 0.1]
+]
+
+const drawSwarm = (chance: Chance): Swarm => {
+  const drawn = opKinds.flatMap(([kind, most]) => {
+    const there = chance.happens(0.6)
+    const weight = logBetween(chance, most / 10, most)
+    return there ? [[kind, rounded(weight)] as const] : []
+  })
+  const has = (...kinds: ReadonlyArray<OpKind>) => drawn.some(([kind]) => kinds.includes(kind))
+  const levels = consistencies.filter(() => chance.happens(0.6))
+  return {
+    names: ["books", "films", "songs"].slice(0, 1 + chance.below(3)),
+    weights: [
+      ...drawn,
+      // Without writes there is nothing to see, and without reads nobody who sees it.
+      ...(has("insert", "upsert") ? [] : ([["upsert", 0.5]] as const)),
+      ...(has("search", "get", "count") ? [] : ([[chance.pick(["search", "get"] as const), 0.5]] as const))
+    ],
+    keys: logInt(chance, 4, 300),
+    rowsMax: logInt(chance, 1, 40),
+    travel: chance.happens(0.5) ? rounded(logBetween(chance, 0.02, 0.4)) : 0,
+    consistencies: levels.length > 0 ? levels : consistencies
+  }
+}
+
+const weighted = <A>(chance: Chance, from: ReadonlyArray<readonly [A, number]>): A => {
+  let left = chance.next() * from.reduce((total, [, weight]) => total + weight, 0)
+  for (const [value, weight] of from) if ((left -= weight) < 0) return value
+  return from[from.length - 1]![0]
+}
+
+const MARGIN_MS = 2_000
+
+const drawClients = (chance: (domain: string) => Chance): ReadonlyArray<Client> => {
+  const general = chance("workload")
+  const swarm = drawSwarm(general)
+  const last = PHASES.warmUpMs + PHASES.chaosMs - MARGIN_MS
+  const count = 2 + general.below(4)
+  const everyMs = logBetween(general, 500, 2_500) * (count / 3)
+  let id = 0
+  return Array.from({ length: count }, (_, which): Client => {
+    const mine = chance(`client ${which}`)
+    const ops: Array<Op> = []
+    // The first makes the collections; the others are refused if they come too early, as they would be.
+    if (which === 0) {
+      for (const name of swarm.names) ops.push(drawOp(chance(`op ${id}`), swarm, id++, 100, name, "create"))
+    }
+    let at = 1_500
+    while ((at += Math.round(mine.between(0.1, 1.9) * everyMs)) < last) {
+      const draw = chance(`op ${id}`)
+      ops.push(drawOp(draw, swarm, id++, at, draw.pick(swarm.names), weighted(draw, swarm.weights)))
+    }
+    return {
+      name: `client-${which}`,
+      manner: which > 0 && mine.happens(0.3) ? "plain" : "library",
+      form: mine.pick(["binary", "json"]),
+      depth: mine.pick([1, 1, 2, 8]),
+      timeoutMs: mine.pick([10_000, 10_000, 2_000, 30_000]),
+      ops
+    }
+  })
+}
+
+const drawLevel = (chance: Chance, swarm: Swarm): Level => {
+  const consistency = chance.pick(swarm.consistencies)
+  return chance.happens(swarm.travel) ? { consistency, travel: rounded(chance.next()) } : { consistency }
+}
+
+const drawOp = (chance: Chance, swarm: Swarm, id: number, at: number, collection: string, kind: OpKind): Op => {
+  const base = { id, at, collection }
+  const keys = (most: number) => Array.from({ length: logInt(chance, 1, most) }, () => chance.below(swarm.keys))
+  const output = () => chance.pick(["keys", "fields", "vector", "all", "all"] as const)
+  switch (kind) {
+    case "create":
+      return {
+        kind,
+        ...base,
+        dimension: chance.pick([2, 4, 5, 8]),
+        metric: chance.pick(["L2", "L2", "IP", "COSINE"]),
+        keyType: chance.pick(["Int64", "VarChar"]),
+        shards: chance.pick([1, 1, 2, 3, 4])
+      }
+    case "insert":
+    case "upsert":
+    case "delete":
+      return { kind, ...base, keys: keys(swarm.rowsMax) }
+    case "get":
+      return { kind, ...base, keys: keys(20), output: output(), level: drawLevel(chance, swarm) }
+    case "count":
+      return { kind, ...base, level: drawLevel(chance, swarm) }
+    case "search":
+      return {
+        kind,
+        ...base,
+        vectors: chance.pick([1, 1, 1, 2, 5]),
+        limit: chance.pick([1, 3, 10, 10, 1_000]),
+        offset: chance.pick([0, 0, 0, 2, 7]),
+        output: output(),
+        level: drawLevel(chance, swarm)
+      }
+    default:
+      return { kind, ...base }
+  }
+}
+
+const drawFaults = (
+  chance: (domain: string) => Chance,
+  topology: Plan["topology"],
+  clients: ReadonlyArray<string>
+): ReadonlyArray<Fault> => {
+  // Some runs have none: then nothing may be refused.
+  if (chance("faults").happens(0.05)) return []
+  const faults: Array<Fault> = []
+  const nodes = topology.nodes.map(({ name }) => name)
+  let id = 0
+  for (const kind of faultNames) {
+    const mine = chance(`fault ${kind}`)
+    const { lengthMs, most, strength, target }: FaultKind = faultKinds[kind]
+    const there = mine.happens(kind === "powerLoss" ? 0.7 : 0.4)
+    if (!there || (kind === "powerLoss" && topology.profile !== "power loss")) continue
+    const count = logInt(mine, 1, most)
+    // A network treats clients like everybody; they are not killed, for then nobody could say what they saw.
+    const able = kind === "partition" || kind === "disconnect" || kind === "slowLink" ? [...nodes, ...clients] : nodes
+    for (let i = 0; i < count; i++) {
+      const [shortest, longest] = lengthMs
+      const drawnMs = longest === 0 ? 0 : logInt(mine, shortest, longest)
+      const at = PHASES.warmUpMs + mine.below(PHASES.chaosMs)
+      const sign = (kind === "clockStep" || kind === "clockDrift") && mine.happens(0.5) ? -1 : 1
+      faults.push({
+        id: id++,
+        kind,
+        target: target === "node" ? mine.pick(able) : target,
+        at,
+        lengthMs: Math.min(drawnMs, PHASES.warmUpMs + PHASES.chaosMs - at),
+        ...(strength === undefined ? {} : { strength: sign * rounded(logBetween(mine, ...strength)) }),
+        ...(kind === "partition" ? { ways: mine.pick(["up", "down", "both", "both"] as const) } : {})
+      })
+    }
+  }
+  return faults.toSorted((a, b) => a.at - b.at)
+}
