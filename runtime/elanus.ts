@@ -34,7 +34,7 @@ import { type NatsOptions, openConnection } from "../storage/nats-connection.ts"
 import { makeNatsBus } from "./bus-nats.ts"
 import { Bus, type Reply } from "./bus.ts"
 import { ofBus } from "./remote.ts"
-import type { EmbeddedOptions } from "./roles.ts"
+import type { EmbeddedOptions } from "./places.ts"
 
 export { ElanusError } from "../protocols/errors.ts"
 export type { ErrorCode } from "../protocols/errors.ts"
@@ -160,7 +160,7 @@ type Send = (
 /** A database in a directory. One process at a time; everything in it is there again when it is opened next. */
 export const open = async (options: EmbeddedOptions & { readonly database?: string }): Promise<Elanus> => {
   // Only here: a client of a cluster would load every role and every engine for nothing.
-  const { allRoles, embeddedLayer, play } = await import("./roles.ts")
+  const [{ embeddedLayer }, { allRoles, play }] = await Promise.all([import("./places.ts"), import("./roles.ts")])
   const runtime = ManagedRuntime.make(
     Layer.effectDiscard(play(allRoles)).pipe(Layer.provideMerge(embeddedLayer(options)))
   )

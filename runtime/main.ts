@@ -973,6 +973,7 @@ const tryObjects = Effect.fnUntraced(function* (node: string, where: string) {
 const play = Effect.fnUntraced(function* (flags: StartFlags) {
   const { startOwnServer } = yield* Effect.promise(() => import("./command-server.ts"))
   const roles = yield* Effect.promise(() => import("./roles.ts"))
+  const { natsLayer } = yield* Effect.promise(() => import("./places.ts"))
   const { Bus } = yield* Effect.promise(() => import("./bus.ts"))
   const { Catalog } = yield* Effect.promise(() => import("./catalog.ts"))
   const { Node } = yield* Effect.promise(() => import("./node.ts"))
@@ -1001,7 +1002,7 @@ const play = Effect.fnUntraced(function* (flags: StartFlags) {
   const objects = flags.objects ?? `dir:${join(data, "objects")}`
   const wanted: ReadonlyArray<Role> = flags.role.length === 0 ? roles.allRoles : [...new Set(flags.role)]
   const ports = yield* Layer.build(
-    roles.natsLayer({
+    natsLayer({
       nats,
       objects,
       cache: join(data, "cache"),

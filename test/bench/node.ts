@@ -5,7 +5,8 @@
 import { Effect } from "effect"
 import type { Role } from "../../protocols/metadata.ts"
 import type { Settings } from "../../runtime/node.ts"
-import { natsLayer, play } from "../../runtime/roles.ts"
+import { natsLayer } from "../../runtime/places.ts"
+import { play } from "../../runtime/roles.ts"
 import { loopWatch } from "./measure.ts"
 
 export interface NodeOptions {

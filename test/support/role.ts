@@ -5,7 +5,8 @@
 import { Effect, References } from "effect"
 import type { Role } from "../../protocols/metadata.ts"
 import type { Settings } from "../../runtime/node.ts"
-import { natsLayer, play } from "../../runtime/roles.ts"
+import { natsLayer } from "../../runtime/places.ts"
+import { play } from "../../runtime/roles.ts"
 
 export interface RoleOptions {
   readonly roles: ReadonlyArray<Role>
