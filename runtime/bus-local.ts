@@ -69,12 +69,18 @@ export const unanswered = (subject: string) =>
 export const tooLarge = (subject: string, bytes: number, max: number) =>
   new BusError({ reason: "too-large", detail: `${bytes} bytes to ${subject}, and ${max} fit` })
 
+/** Whoever can be in a subject table. */
+export interface Served {
+  readonly pattern: string
+  readonly queue: string | undefined
+}
+
 /** Servers that a message to one subject goes to: each of `each`, and one of every queue. */
-interface Route {
+interface Route<S> {
   /** Who gets it, if it is exactly one: the usual case. */
-  readonly only: Server | undefined
-  readonly each: ReadonlyArray<Server>
-  readonly queues: ReadonlyArray<{ readonly servers: ReadonlyArray<Server>; next: number }>
+  readonly only: S | undefined
+  readonly each: ReadonlyArray<S>
+  readonly queues: ReadonlyArray<{ readonly servers: ReadonlyArray<S>; next: number }>
 }
 
 const matches = (pattern: ReadonlyArray<string>, subject: ReadonlyArray<string>): boolean => {
@@ -87,26 +93,26 @@ const matches = (pattern: ReadonlyArray<string>, subject: ReadonlyArray<string>)
 
 const isWild = (pattern: string) => pattern.split(".").some((token) => token === "*" || token === ">")
 
-export interface SubjectTable {
-  readonly add: (server: Server) => void
-  readonly remove: (server: Server) => void
-  /** Who gets the next message to the subject; undefined if it is nobody of this process. */
-  readonly next: (subject: string) => Server | ReadonlyArray<Server> | undefined
+export interface SubjectTable<S> {
+  readonly add: (server: S) => void
+  readonly remove: (server: S) => void
+  /** Who gets the next message to the subject; undefined if it is nobody in the table. */
+  readonly next: (subject: string) => S | ReadonlyArray<S> | undefined
 }
 
-export const makeSubjectTable = (): SubjectTable => {
-  const exact = new Map<string, Set<Server>>()
-  const wild = new Set<{ readonly tokens: ReadonlyArray<string>; readonly server: Server }>()
-  const routes = new Map<string, Route | undefined>()
+export const makeSubjectTable = <S extends Served = Server>(): SubjectTable<S> => {
+  const exact = new Map<string, Set<S>>()
+  const wild = new Set<{ readonly tokens: ReadonlyArray<string>; readonly server: S }>()
+  const routes = new Map<string, Route<S> | undefined>()
 
-  const routeTo = (subject: string): Route | undefined => {
+  const routeTo = (subject: string): Route<S> | undefined => {
     const found = [...(exact.get(subject) ?? [])]
     if (wild.size > 0) {
       const tokens = subject.split(".")
       for (const one of wild) if (matches(one.tokens, tokens)) found.push(one.server)
     }
     if (found.length === 0) return undefined
-    const queues = new Map<string, Array<Server>>()
+    const queues = new Map<string, Array<S>>()
     for (const server of found) {
       if (server.queue === undefined) continue
       const servers = queues.get(server.queue)

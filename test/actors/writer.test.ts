@@ -3,7 +3,7 @@
  * gave up, while owners are paused, killed and replaced. At the end the log is read as a new owner would read it, and
  * everything that anybody was told must be true of it.
  */
-import { Clock, Deferred, Effect, Exit, Option, Stream } from "effect"
+import { Clock, Context, Deferred, Effect, Exit, Layer, Option, Schedule, Stream } from "effect"
 import { assert, describe, it } from "vitest"
 import { Chain } from "../../actors/streaming-node/chain.ts"
 import { fence, type Fenced, type Identity, stop } from "../../actors/streaming-node/fence.ts"
@@ -24,7 +24,8 @@ import { decodeRecord, encodeRecord, type LogRecord, RecordDamaged, type RecordH
 import type { Written } from "../../protocols/streaming-node.ts"
 import { fromMillis, later, type Timestamp } from "../../protocols/timestamp.ts"
 import { makeSignal } from "../../runtime/signal.ts"
-import { drawFaults, type LogFaults, noFaults, simLog } from "../../sim/log.ts"
+import { type Broker, drawFaults, simBroker } from "../../sim/broker.ts"
+import { type BrokerFaults, calmBroker } from "../../sim/server.ts"
 import { ask, on, type SimNode, World } from "../../sim/world.ts"
 import { Log } from "../../storage/log.ts"
 import { forSeeds } from "../support/seeds.ts"
@@ -141,6 +142,10 @@ const own = Effect.fnUntraced(function* (
   mine.ended = fenced
 })
 
+/** A process starts anew until it has its ports. */
+const logOf = (broker: Broker) =>
+  Effect.map(Effect.retry(Layer.build(broker.layer), Schedule.spaced(100)), (ports) => Context.get(ports, Log))
+
 interface Run {
   readonly violations: ReadonlyArray<string>
   readonly counts: { readonly [name: string]: number }
@@ -148,7 +153,7 @@ interface Run {
 
 interface Options {
   readonly ways?: Ways
-  readonly faults?: (drawn: LogFaults) => LogFaults
+  readonly faults?: (drawn: BrokerFaults) => BrokerFaults
   /** What goes wrong with owners. */
   readonly takeovers?: number
 }
@@ -156,7 +161,8 @@ interface Options {
 const runWorld = (seed: number, { faults = (drawn) => drawn, takeovers = 3, ways = rightly }: Options): Run => {
   const world = new World(`writer ${seed}`, { preempt: [0, 0.005, 0.05, 0.2][seed % 4]! })
   const chance = world.chance("director")
-  const sim = simLog(world, faults(drawFaults(world.chance("faults"))))
+  const broker = simBroker(world)
+  const drawn = drawFaults(world.chance("faults"))
   const counts: { [name: string]: number } = {}
   const count = (name: string) => (counts[name] = (counts[name] ?? 0) + 1)
   const nodes = ["a", "b", "c"].map((name) => world.node(name))
@@ -185,15 +191,19 @@ const runWorld = (seed: number, { faults = (drawn) => drawn, takeovers = 3, ways
     const place = chance.pick(activations.flatMap(({ applied }) => applied).concat([undefined!, undefined!]))
     const mine = new Activation(node, who, place === undefined ? checkpointZero : checkpointAt(place))
     activations.push(mine)
-    // What is in flight at most, and that nobody knows better than the log.
-    const observed = Log.of({
-      ...sim.log,
-      append: (channel, data, expectedLast) => {
-        mine.deepest = Math.max(mine.deepest, expectedLast - mine.chain.sequence)
-        return sim.log.append(channel, data, expectedLast)
-      }
+    const owning = Effect.gen(function* () {
+      const log = yield* logOf(broker)
+      // What is in flight at most, and that nobody knows better than the log.
+      const observed = Log.of({
+        ...log,
+        append: (channel, data, expectedLast) => {
+          mine.deepest = Math.max(mine.deepest, expectedLast - mine.chain.sequence)
+          return log.append(channel, data, expectedLast)
+        }
+      })
+      yield* Effect.provideService(own(mine, ways, grantFor(mine)), Log, observed)
     })
-    node.start(Effect.provideService(own(mine, ways, grantFor(mine)), Log, observed))
+    node.start(Effect.scoped(owning))
     count("takeover")
   }
 
@@ -266,10 +276,12 @@ const runWorld = (seed: number, { faults = (drawn) => drawn, takeovers = 3, ways
 
   const violations: Array<string> = []
   const program = Effect.gen(function* () {
-    yield* sim.log.create(CHANNEL).pipe(Effect.orDie)
+    yield* Effect.scoped(Effect.flatMap(logOf(broker), (log) => log.create(CHANNEL))).pipe(Effect.orDie)
+    Object.assign(broker.faults, faults(drawn.broker))
+    Object.assign(broker.network.faults, drawn.network)
     takeOver()
     yield* Effect.all([trouble, reader, client, client], { concurrency: "unbounded" })
-    sim.heal()
+    broker.heal()
     grantsFail = 0
     yield* Effect.sleep(20_000)
     const last = activations.at(-1)!
@@ -285,8 +297,8 @@ const runWorld = (seed: number, { faults = (drawn) => drawn, takeovers = 3, ways
     yield* Effect.sleep(20_000)
   })
   world.run(program)
-  audit(sim.entries(CHANNEL), activations, told, violations)
-  for (const [name, many] of Object.entries(sim.counts)) counts[name] = many
+  audit(broker.entries(CHANNEL), activations, told, violations)
+  for (const [name, many] of Object.entries(broker.counts)) counts[name] = many
   counts["deepest"] = Math.max(...activations.map(({ deepest }) => deepest))
   return { violations, counts }
 }
@@ -301,7 +313,7 @@ const idsOf = (record: LogRecord): ReadonlyArray<number> =>
 
 /** Everything that anybody was told, against the log as a new owner reads it. */
 const audit = (
-  entries: ReturnType<ReturnType<typeof simLog>["entries"]>,
+  entries: ReturnType<Broker["entries"]>,
   activations: ReadonlyArray<Activation>,
   told: ReadonlyArray<Told>,
   violations: Array<string>
@@ -406,7 +418,7 @@ describe("a channel's writer", () => {
 
   it("acknowledges everything when nothing goes wrong", () => {
     forSeeds(10, (seed) => {
-      const { counts, violations } = runWorld(seed, { faults: noFaults, takeovers: 0 })
+      const { counts, violations } = runWorld(seed, { faults: calmBroker, takeovers: 0 })
       assert.strictEqual(violations.join("\n"), "")
       assert.deepStrictEqual([counts["unknown"], counts["conflict"]], [undefined, undefined])
     })

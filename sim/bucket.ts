@@ -1,0 +1,92 @@
+/** Keys in a stream of the broker, as storage/jetstream-bucket.ts keeps them: what is at a key, and a watch of many. */
+import { Effect, Option, Stream } from "effect"
+import type { Entry, WatchEvent } from "../storage/meta.ts"
+import { isBelow } from "../storage/meta-rules.ts"
+import { StorageError } from "../storage/outcome.ts"
+import { openReader } from "./reader.ts"
+import type { BrokerServer } from "./server.ts"
+import type { Session } from "./session.ts"
+import type { SimStream, Stored } from "./stream.ts"
+
+export type BucketName = "meta" | "live"
+
+const ASK_TIMEOUT_MS = 5_000
+
+const entryOf = ({ data, sequence, subject }: Stored): Entry => ({
+  key: subject,
+  value: data.slice(),
+  revision: sequence
+})
+
+/** Asks whoever leads the stream, or once did. */
+export const askStream = <A>(
+  server: BrokerServer,
+  session: Session,
+  stream: string,
+  tell: (stream: SimStream, time: number) => A
+): Effect.Effect<A, StorageError> =>
+  Effect.suspend(() => {
+    const question = session.ask<A | StorageError>({
+      label: `ask ${stream}`,
+      bytes: 0,
+      timeoutMs: ASK_TIMEOUT_MS,
+      at: (answer, connection) => server.question(connection, stream, answer, tell),
+      unheard: (why) => new StorageError({ reason: "unavailable", detail: `${stream}: ${why}` })
+    })
+    return Effect.flatMap(question.wait, (told) =>
+      told instanceof StorageError ? Effect.fail(told) : Effect.succeed(told)
+    )
+  })
+
+/** What lies at a key: an entry, or the marker of one that went. */
+export const lastOf = (server: BrokerServer, session: Session, bucket: BucketName, key: string) =>
+  askStream(server, session, bucket, (stream, time) => {
+    const found = stream.newestAt(key, time)
+    return found === undefined ? undefined : { entry: entryOf(found), isMarker: found.isMarker }
+  })
+
+export const getKey = (server: BrokerServer, session: Session, bucket: BucketName, key: string) =>
+  Effect.map(lastOf(server, session, bucket, key), (found) =>
+    found === undefined || found.isMarker ? Option.none<Entry>() : Option.some(found.entry)
+  )
+
+/** Every key below `prefix`, "CaughtUp", then each change; fails as soon as one may have been missed. */
+export const watchBucket = (
+  server: BrokerServer,
+  session: Session,
+  bucket: BucketName,
+  prefix: string
+): Stream.Stream<WatchEvent, StorageError> =>
+  Stream.unwrap(
+    Effect.gen(function* () {
+      const matches = ({ subject }: Stored) => isBelow(prefix, subject)
+      const newest = yield* askStream(
+        server,
+        session,
+        bucket,
+        (stream, time) => stream.newestMatching(matches, time)?.sequence ?? 0
+      )
+      const reader = yield* openReader(server, session, { stream: bucket, matches, from: 1 })
+      let isCaughtUp = false
+      const page = Effect.fnUntraced(function* () {
+        const events: Array<WatchEvent> = []
+        const catchUp = () => {
+          if (isCaughtUp) return
+          isCaughtUp = true
+          events.push({ _tag: "CaughtUp" })
+        }
+        if (newest === 0) catchUp()
+        const delivered = events.length > 0 ? [] : yield* reader.next(!isCaughtUp)
+        for (const message of delivered) {
+          const { isMarker, sequence, subject } = message
+          if (!isMarker) events.push({ _tag: "Put", entry: entryOf(message) })
+          else if (isCaughtUp) events.push({ _tag: "Deleted", key: subject, revision: sequence })
+          if (sequence >= newest) catchUp()
+        }
+        // The newest may have gone since (an expiry), and then it never comes.
+        if (delivered.length === 0) catchUp()
+        return [events, Option.some(undefined)] as const
+      })
+      return Stream.paginate(undefined as void, page)
+    })
+  )

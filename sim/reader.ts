@@ -1,0 +1,205 @@
+/**
+ * Reads a stream of the broker in order, as storage/jetstream-reader.ts does: pages as they come, from a replica that
+ * may be behind, and a failure at the first sign that something may have been left out.
+ *
+ * Heartbeats are not sent one by one: now and then a reader finds out whether one would have come.
+ */
+import { Effect, type Scope } from "effect"
+import { StorageError } from "../storage/outcome.ts"
+import type { Connection } from "./network.ts"
+import type { BrokerServer } from "./server.ts"
+import type { Session } from "./session.ts"
+import type { SimStream, Stored } from "./stream.ts"
+
+export interface Reader {
+  /**
+   * What came since, in order. Nothing: there is nothing more at present, as far as the replica knows (`wantsIdle`; else
+   * it goes on waiting).
+   */
+  readonly next: (wantsIdle: boolean) => Effect.Effect<ReadonlyArray<Stored>, StorageError>
+}
+
+export interface ReaderOptions {
+  readonly stream: string
+  readonly matches: (message: Stored) => boolean
+  /** The first sequence to read, of what is there. */
+  readonly from: number
+}
+
+const PAGE = 256
+const PAGE_BYTES = 4 * 1024 * 1024
+const HEARTBEAT_MS = 1_000
+const SILENCE_MAX_MS = 4_000
+const ASK_TIMEOUT_MS = 5_000
+
+/** What the broker keeps for a reader. */
+class Consumer {
+  isAlive = true
+  private readonly server: BrokerServer
+  private readonly stream: SimStream
+  private readonly connection: Connection
+  private readonly options: ReaderOptions
+  private readonly deliver: (page: ReadonlyArray<Stored>) => void
+  private readonly behindMs: number
+  private position: number
+  private isPumping = false
+
+  constructor(
+    server: BrokerServer,
+    stream: SimStream,
+    connection: Connection,
+    options: ReaderOptions,
+    deliver: (page: ReadonlyArray<Stored>) => void
+  ) {
+    this.server = server
+    this.stream = stream
+    this.connection = connection
+    this.options = options
+    this.deliver = deliver
+    this.position = options.from - 1
+    const { chance, faults } = server
+    this.behindMs = server.happens("behind", connection.node) ? chance.between(0, faults.behindMs) : 0
+    stream.followers.add(this.wake)
+    connection.atEnd(this.end)
+    this.wake()
+  }
+
+  /** Nothing that its replica has is left to be sent. */
+  get isIdle(): boolean {
+    return !this.isPumping && this.position >= this.stream.lastAt(this.server.world.now - this.behindMs)
+  }
+
+  get isHeard(): boolean {
+    return this.isAlive && this.connection.isHeard && this.server.away() === undefined
+  }
+
+  readonly end = (): void => {
+    this.isAlive = false
+    this.stream.followers.delete(this.wake)
+  }
+
+  private readonly wake = () => {
+    if (this.isPumping) return
+    this.isPumping = true
+    this.server.world.after(this.behindMs, this.pump, undefined, 0, "consumer")
+  }
+
+  private readonly pump = () => {
+    this.isPumping = false
+    if (!this.isAlive) return
+    const { server, stream } = this
+    const outage = server.away()
+    if (outage !== undefined) {
+      this.isPumping = true
+      server.world.after(outage.until - server.world.now, this.pump, undefined, 0, "consumer")
+      return
+    }
+    if (server.happens("broken", this.connection.node)) return this.end()
+    const time = server.world.now - this.behindMs
+    const found = stream.after(this.position, time, this.options.matches, PAGE)
+    const page: Array<Stored> = []
+    let bytes = 0
+    for (const message of found) {
+      page.push(message)
+      bytes += message.data.length
+      if (bytes >= PAGE_BYTES) break
+    }
+    const isLast = page.length === found.length && found.length < PAGE
+    this.position = isLast ? Math.max(this.position, stream.lastAt(time)) : page[page.length - 1]!.sequence
+    if (page.length > 0) this.connection.toNode("page", bytes, () => this.deliver(page))
+    if (stream.last > this.position) this.wake()
+  }
+}
+
+const unavailable = (detail: string) => new StorageError({ reason: "unavailable", detail })
+
+export const openReader = Effect.fnUntraced(function* (
+  server: BrokerServer,
+  session: Session,
+  options: ReaderOptions
+): Effect.fn.Return<Reader, StorageError, Scope.Scope> {
+  let waiting: Array<Stored> = []
+  let failure: StorageError | undefined
+  let isIdle = false
+  let wake: (() => void) | undefined
+
+  const fail = (detail: string) => {
+    failure ??= unavailable(`reading ${options.stream}: ${detail}`)
+    wake?.()
+  }
+  const receive = (page: ReadonlyArray<Stored>) => {
+    heardAt = session.world.now
+    // The caller's own.
+    for (const message of page) waiting.push({ ...message, data: message.data.slice() })
+    wake?.()
+  }
+
+  const made = session.ask<Consumer | StorageError>({
+    label: "consumer",
+    bytes: 0,
+    timeoutMs: ASK_TIMEOUT_MS,
+    at: (answer, connection) =>
+      server.question(
+        connection,
+        options.stream,
+        answer,
+        (stream) => new Consumer(server, stream, connection, options, receive)
+      ),
+    unheard: unavailable
+  })
+  const consumer = yield* made.wait
+  if (consumer instanceof StorageError) return yield* consumer
+
+  let heardAt = session.world.now
+  let lookedAt = session.world.now
+  const look = () => {
+    const { now } = session.world
+    // A process that stood still finds its timer first, and what came meanwhile afterwards.
+    if (now - lookedAt > HEARTBEAT_MS + SILENCE_MAX_MS) return fail(`stood still for ${now - lookedAt} ms`)
+    lookedAt = now
+    if (consumer.isHeard) {
+      heardAt = now
+      isIdle = consumer.isIdle
+      if (isIdle) wake?.()
+    } else if (now - heardAt > SILENCE_MAX_MS) return fail(`nothing heard for ${SILENCE_MAX_MS} ms`)
+    timer = session.after(HEARTBEAT_MS, "heartbeat", look)
+  }
+  let timer = session.after(HEARTBEAT_MS, "heartbeat", look)
+  const forget = session.onLost(() => fail("the connection to NATS broke"))
+
+  yield* Effect.addFinalizer(() =>
+    Effect.sync(() => {
+      failure ??= unavailable("the reader is closed")
+      forget()
+      timer.cancel()
+      session.send("close reader", 0, consumer.end)
+    })
+  )
+
+  return {
+    next: (wantsIdle) =>
+      Effect.callback<ReadonlyArray<Stored>, StorageError>((resume) => {
+        const take = () => {
+          if (waiting.length > 0) {
+            const taken = waiting
+            waiting = []
+            isIdle = false
+            return resume(Effect.succeed(taken))
+          }
+          if (failure !== undefined) return resume(Effect.fail(failure))
+          if (isIdle && wantsIdle) {
+            isIdle = false
+            return resume(Effect.succeed([]))
+          }
+          wake = () => {
+            wake = undefined
+            take()
+          }
+        }
+        take()
+        return Effect.sync(() => {
+          wake = undefined
+        })
+      })
+  }
+})
