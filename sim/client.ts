@@ -1,0 +1,397 @@
+/**
+ * A client of the simulated world: what `runtime/elanus.ts` does to ask, by the same subjects, headers and bodies, on
+ * a Bus and Effect's own clock and chance. A session knows the newest timestamps that it was told, gives them back with
+ * what it asks, and asks again, under the same id, what may end otherwise. A plain client is a NATS client by hand: it
+ * asks once, in JSON, and remembers nothing.
+ */
+import { Clock, Effect } from "effect"
+import { nonce } from "../actors/nonce.ts"
+import { BINARY, binary, formatRequestId, headers as headerNames, type ReadLevel } from "../protocols/client.ts"
+import { afterTries, type ElanusError, type ErrorCode, errorKinds, failure } from "../protocols/errors.ts"
+import { canonical, type Key, keyAt, type KeyColumn, keyColumn, type KeyType } from "../protocols/keys.ts"
+import { limits } from "../protocols/limits.ts"
+import type { RequestId } from "../protocols/record.ts"
+import { fieldBytesAt, type FieldColumn, fieldColumn, type Fields, parseFields } from "../protocols/rows.ts"
+import { collectionSubject, databaseSubject, DEFAULT_DATABASE, isWriting } from "../protocols/subjects.ts"
+import { later, parseTimestamp, type Timestamp } from "../protocols/timestamp.ts"
+import { utf8 } from "../protocols/wire.ts"
+import type { Bus, Headers, Reply } from "../runtime/bus.ts"
+import { ofBus } from "../runtime/remote.ts"
+import type { Answer, AnswerHit, AnswerRow, Asked, AskedRow, Shape, Wanted } from "./history.ts"
+
+export interface ClientOptions {
+  readonly manner: "library" | "plain"
+  readonly form: "binary" | "json"
+  /** Of a request, milliseconds. */
+  readonly timeoutMs: number
+}
+
+export interface Told {
+  readonly answer: Answer
+  readonly timestamp: Timestamp
+}
+
+export interface SimClient {
+  /** The newest timestamp of any answer: it is what reads are not before. */
+  readonly token: () => Timestamp
+  /** Asks for a collection's shape, unless it is known. */
+  readonly shape: (collection: string) => Effect.Effect<Shape, ElanusError>
+  /** An id for a write, dated by a young answer, for which the cluster is asked if there is none. A plain client has none. */
+  readonly requestId: (collection: string) => Effect.Effect<RequestId | undefined, ElanusError>
+  /** An id that nothing needs to date: creating is remembered for ever. */
+  readonly makingId: Effect.Effect<RequestId | undefined>
+  /** Sends it, until an answer, a lasting error or the deadline. `shape` is needed for rows and keys. */
+  readonly ask: (collection: string, asked: Asked, shape?: Shape) => Effect.Effect<Told, ElanusError>
+}
+
+// As in runtime/elanus.ts
+const RETRY_FIRST_MS = 20
+const RETRY_MAX_MS = 500
+const SAY_SO_MS = 250
+const TRY_MS = 5_000
+const DATED_MS = limits.dedupeAgeMs / 5
+
+const KEY_FIELD = "id"
+const VECTOR_FIELD = "vector"
+
+export const makeClient = Effect.fnUntraced(function* (bus: Bus["Service"], options: ClientOptions) {
+  const clock = yield* Clock.Clock
+  const now = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000n) / 1_000
+  const { form, manner, timeoutMs } = options
+  const isPlain = manner === "plain"
+  const isBinary = form === "binary" && !isPlain
+  const shapes = new Map<string, Shape>()
+  let token: Timestamp = 0n
+  let newest: Timestamp = 0n
+  let newestAt = -Infinity
+
+  const learn = (timestamp: Timestamp): void => {
+    if (timestamp <= newest || isPlain) return
+    newest = timestamp
+    newestAt = now()
+  }
+  const saw = (timestamp: Timestamp): void => {
+    if (!isPlain) token = later(token, timestamp)
+    learn(timestamp)
+  }
+
+  // ---- sending
+
+  const send = (
+    subject: string,
+    data: Uint8Array,
+    headers: Headers,
+    tryMs: number
+  ): Effect.Effect<Reply, ElanusError> =>
+    Effect.flatMap(
+      Effect.mapError(bus.request(subject, data, { timeoutMs: tryMs + SAY_SO_MS, headers }), (error) =>
+        ofBus(error, subject)
+      ),
+      (reply) => {
+        const error = errorOf(reply)
+        return error === undefined ? Effect.succeed(reply) : Effect.fail(error)
+      }
+    )
+
+  const again = Effect.fnUntraced(function* (subject: string, data: Uint8Array, headers: Headers) {
+    const deadline = now() + timeoutMs
+    const write = isWriting(subject)
+    let unknown: ElanusError | undefined
+    let left = timeoutMs
+    let waitMs = RETRY_FIRST_MS
+    // With the usual patience the first try says nothing of it.
+    let isUntimed = timeoutMs === limits.requestTimeoutMs
+    while (true) {
+      const tryMs = isUntimed ? TRY_MS : Math.min(left, write ? TRY_MS : Math.max(TRY_MS, timeoutMs / 2))
+      const timed = isUntimed ? headers : { ...headers, [headerNames.timeout]: String(Math.ceil(tryMs)) }
+      isUntimed = false
+      const tried = yield* Effect.result(send(subject, data, timed, tryMs))
+      if (tried._tag === "Success") return tried.success
+      const error = tried.failure
+      if (error.code === "ambiguous") unknown ??= error
+      left = error.retry ? deadline - now() - waitMs : 0
+      if (left <= 0) return yield* afterTries(error, unknown, write)
+      yield* Effect.sleep(waitMs)
+      waitMs = Math.min(waitMs * 2, RETRY_MAX_MS)
+    }
+  })
+
+  const once = (subject: string, data: Uint8Array, headers: Headers) =>
+    Effect.mapError(send(subject, data, { ...headers, [headerNames.timeout]: String(timeoutMs) }, timeoutMs), (error) =>
+      afterTries(error, undefined, isWriting(subject))
+    )
+
+  const request = (
+    subject: string,
+    data: Uint8Array,
+    headers: Headers,
+    id: RequestId | undefined
+  ): Effect.Effect<Reply, ElanusError> => {
+    const named = id === undefined ? headers : { ...headers, [headerNames.request]: formatRequestId(id) }
+    return isPlain ? once(subject, data, named) : again(subject, data, named)
+  }
+
+  const newId = Effect.map(nonce, (unique): RequestId => ({ issued: newest, unique }))
+
+  const askJson = Effect.fnUntraced(function* (subject: string, body: object, id?: RequestId) {
+    const headers: Headers = {}
+    const named = id ?? (isPlain ? undefined : yield* newId)
+    const reply = yield* request(subject, utf8.encode(JSON.stringify(body)), headers, named)
+    const { timestamp, ...answer } = JSON.parse(utf8.decode(reply.data)) as {
+      readonly data: unknown
+      readonly topks?: ReadonlyArray<number>
+      readonly timestamp: string
+    }
+    return { ...answer, timestamp: parseTimestamp(timestamp) ?? 0n }
+  })
+
+  const askBinary = Effect.fnUntraced(function* (subject: string, data: Uint8Array, id?: RequestId) {
+    const reply = yield* request(subject, data, { [headerNames.format]: BINARY }, id)
+    return reply.data
+  })
+
+  // ---- what is asked
+
+  const describe = Effect.fnUntraced(function* (collection: string) {
+    const { data, timestamp } = yield* askJson(collectionSubject(DEFAULT_DATABASE, collection, "describe"), {})
+    learn(timestamp)
+    return shapeOf(data)
+  })
+
+  const levelBody = ({ at, consistency, token: guarantee }: ReadLevel) => ({
+    consistencyLevel: consistency,
+    ...(guarantee > 0n ? { guaranteeTimestamp: String(guarantee) } : {}),
+    ...(at === undefined ? {} : { travelTimestamp: String(at) })
+  })
+
+  const write = Effect.fnUntraced(function* (
+    subject: (verb: string) => string,
+    asked: Asked & { readonly _tag: "Upsert" | "Delete" },
+    { dimension, keyType }: Shape
+  ): Effect.fn.Return<Told, ElanusError> {
+    const verb = subject(asked._tag === "Delete" ? "delete" : asked.verb)
+    if (isBinary) {
+      const body =
+        asked._tag === "Delete"
+          ? binary.keys.encode(keyColumn(keyType, asked.keys))
+          : binary.write.encode(batchOf(asked.rows, dimension, keyType))
+      const { count, timestamp } = binary.written.decode(yield* askBinary(verb, body, asked.request))
+      return { answer: { _tag: "Written", count }, timestamp }
+    }
+    const body =
+      asked._tag === "Delete" ? { id: asked.keys.map(given) } : { data: asked.rows.map((row) => rowObject(row)) }
+    const { data, timestamp } = yield* askJson(verb, body, asked.request)
+    const counts = data as {
+      readonly insertCount?: number
+      readonly upsertCount?: number
+      readonly deleteCount?: number
+    }
+    const count = counts.insertCount ?? counts.upsertCount ?? counts.deleteCount ?? NaN
+    return { answer: { _tag: "Written", count }, timestamp }
+  })
+
+  const get = Effect.fnUntraced(function* (
+    subject: string,
+    { keys, level, wanted }: Asked & { readonly _tag: "Get" },
+    { dimension, keyType }: Shape
+  ): Effect.fn.Return<Told, ElanusError> {
+    const outputFields = outputFieldsOf(wanted)
+    if (isBinary) {
+      const body = binary.get.encode({ keys: keyColumn(keyType, keys), outputFields, level })
+      const found = binary.found.decode(yield* askBinary(subject, body))
+      return { answer: { _tag: "Rows", rows: rowsOf(found, dimension, wanted) }, timestamp: found.timestamp }
+    }
+    const body = { id: keys.map(given), outputFields, ...levelBody(level) }
+    const { data, timestamp } = yield* askJson(subject, body)
+    const rows = (data as ReadonlyArray<JsonRow>).map((row) => rowOf(row, keyType, wanted))
+    return { answer: { _tag: "Rows", rows }, timestamp }
+  })
+
+  const search = Effect.fnUntraced(function* (
+    subject: string,
+    { level, limit, offset, queries, wanted }: Asked & { readonly _tag: "Search" },
+    { dimension, keyType }: Shape
+  ): Effect.fn.Return<Told, ElanusError> {
+    const outputFields = outputFieldsOf(wanted)
+    if (isBinary) {
+      const flat = new Float32Array(queries.length * dimension)
+      queries.forEach((query, i) => flat.set(query.subarray(0, dimension), i * dimension))
+      const body = binary.search.encode({ dimension, queries: flat, limit, offset, ef: 0, outputFields, level })
+      const found = binary.hits.decode(yield* askBinary(subject, body))
+      const rows = rowsOf(found, dimension, wanted)
+      const hits = rows.map((row, i): AnswerHit => ({ ...row, distance: found.distances[i]! }))
+      return { answer: { _tag: "Hits", lists: inLists(hits, found.counts) }, timestamp: found.timestamp }
+    }
+    const body = { data: queries.map((query) => [...query]), limit, offset, outputFields, ...levelBody(level) }
+    const { data, timestamp, topks } = yield* askJson(subject, body)
+    const hits = (data as ReadonlyArray<JsonRow>).map(({ distance, ...row }): AnswerHit => {
+      return { ...rowOf(row, keyType, wanted), distance: distance as number }
+    })
+    return { answer: { _tag: "Hits", lists: inLists(hits, topks ?? []) }, timestamp }
+  })
+
+  const ask = Effect.fnUntraced(function* (
+    collection: string,
+    asked: Asked,
+    shape?: Shape
+  ): Effect.fn.Return<Told, ElanusError> {
+    const subject = (verb: string) => collectionSubject(DEFAULT_DATABASE, collection, verb)
+    switch (asked._tag) {
+      case "Create": {
+        const { dimension, keyType, metric, shards } = asked.shape
+        const body = { dimension, metricType: metric, idType: keyType, params: { shardsNum: shards } }
+        const { data, timestamp } = yield* askJson(subject("create"), body, asked.request)
+        return { answer: { _tag: "Made", id: (data as { readonly collectionID: string }).collectionID }, timestamp }
+      }
+      case "Drop":
+      case "Flush": {
+        const { timestamp } = yield* askJson(subject(asked._tag === "Drop" ? "drop" : "flush"), {})
+        return { answer: { _tag: "Done" }, timestamp }
+      }
+      case "List": {
+        const { data, timestamp } = yield* askJson(databaseSubject(DEFAULT_DATABASE, "list"), {})
+        return { answer: { _tag: "Named", names: data as ReadonlyArray<string> }, timestamp }
+      }
+      case "Stats": {
+        const { data, timestamp } = yield* askJson(subject("stats"), {})
+        return { answer: { _tag: "Counted", rows: (data as { readonly rowCount: number }).rowCount }, timestamp }
+      }
+      case "Count": {
+        const body = { outputFields: ["count(*)"], ...levelBody(asked.level) }
+        const { data, timestamp } = yield* askJson(subject("query"), body)
+        const [row] = data as ReadonlyArray<{ readonly "count(*)": number }>
+        return { answer: { _tag: "Counted", rows: row!["count(*)"] }, timestamp }
+      }
+      case "Get":
+        return yield* get(subject("get"), asked, shape!)
+      case "Search":
+        return yield* search(subject("search"), asked, shape!)
+      case "Upsert":
+      case "Delete":
+        return yield* write(subject, asked, shape!)
+    }
+  })
+
+  const client: SimClient = {
+    token: () => token,
+    shape: (collection) => {
+      const known = shapes.get(collection)
+      if (known !== undefined) return Effect.succeed(known)
+      return Effect.tap(describe(collection), (shape) => Effect.sync(() => shapes.set(collection, shape)))
+    },
+    requestId: (collection) => {
+      if (isPlain) return Effect.undefined
+      // Dated by an old answer, the cluster could not tell it from one that it has forgotten.
+      return now() - newestAt > DATED_MS ? Effect.andThen(describe(collection), newId) : newId
+    },
+    makingId: isPlain ? Effect.undefined : newId,
+    ask: (collection, asked, shape) =>
+      ask(collection, asked, shape).pipe(
+        Effect.tap(({ timestamp }) =>
+          Effect.sync(() => {
+            // Of collections and nodes: that is no part of the session.
+            if (asked._tag === "Create" || asked._tag === "Drop" || asked._tag === "Flush" || asked._tag === "List") {
+              learn(timestamp)
+            } else saw(timestamp)
+            if (asked._tag === "Drop") shapes.delete(collection)
+          })
+        ),
+        // It may be another collection now.
+        Effect.tapError(() => Effect.sync(() => shapes.delete(collection)))
+      )
+  }
+  return client
+})
+
+/** The error that a reply carries, if it is one. */
+const errorOf = ({ data, headers }: Reply): ElanusError | undefined => {
+  if (headers === undefined || headers[headerNames.errorCode] === undefined) return undefined
+  const { error } = JSON.parse(utf8.decode(data)) as {
+    readonly error: { readonly code: string; readonly reason: string }
+  }
+  return error.code in errorKinds
+    ? failure(error.code as ErrorCode, error.reason)
+    : failure("internal", `an error of no known code: ${error.code}`)
+}
+
+// ---- keys and rows
+
+/** An integer beyond 2^53 travels as text. */
+const given = (key: Key): number | string => (typeof key === "bigint" ? String(key) : key)
+
+const rowObject = ({ fields, key, vector }: AskedRow) => ({
+  [KEY_FIELD]: given(key),
+  [VECTOR_FIELD]: [...vector],
+  ...fields
+})
+
+const batchOf = (rows: ReadonlyArray<AskedRow>, dimension: number, keyType: KeyType) => {
+  const vectors = new Float32Array(rows.length * dimension)
+  rows.forEach(({ vector }, i) => vectors.set(vector, i * dimension))
+  return {
+    keys: keyColumn(
+      keyType,
+      rows.map(({ key }) => key)
+    ),
+    dimension,
+    vectors,
+    fields: fieldColumn(rows.map(({ fields }) => fields))
+  }
+}
+
+const outputFieldsOf = ({ fields, vector }: Wanted): ReadonlyArray<string> =>
+  fields && vector ? ["*"] : fields ? ["op", "row"] : vector ? [VECTOR_FIELD] : []
+
+const rowsOf = (
+  {
+    fields,
+    keys,
+    vectors
+  }: { readonly keys: KeyColumn; readonly fields: FieldColumn | undefined; readonly vectors: Float32Array },
+  dimension: number,
+  wanted: Wanted
+): ReadonlyArray<AnswerRow> =>
+  Array.from({ length: keys.count }, (_, i) => ({
+    key: keyAt(keys, i),
+    fields: wanted.fields ? parseFields(fieldBytesAt(fields, i)) : undefined,
+    vector: wanted.vector ? vectors.slice(i * dimension, (i + 1) * dimension) : undefined
+  }))
+
+type JsonRow = { readonly [name: string]: unknown }
+
+const rowOf = (
+  { [KEY_FIELD]: key, [VECTOR_FIELD]: vector, ...fields }: JsonRow,
+  keyType: KeyType,
+  wanted: Wanted
+): AnswerRow => ({
+  key: keyType === "Int64" ? canonical(BigInt(key as string)) : (key as string),
+  fields: wanted.fields ? (fields as Fields) : undefined,
+  vector: wanted.vector ? Float32Array.from(vector as ReadonlyArray<number>) : undefined
+})
+
+const inLists = (
+  hits: ReadonlyArray<AnswerHit>,
+  counts: ArrayLike<number>
+): ReadonlyArray<ReadonlyArray<AnswerHit>> => {
+  let at = 0
+  return Array.from(counts, (count) => hits.slice(at, (at += count)))
+}
+
+/** What must be known of a collection to lay rows out, and to ask. */
+const shapeOf = (description: unknown): Shape => {
+  const { fields, indexes, shardsNum } = description as {
+    readonly fields: ReadonlyArray<{
+      readonly type: string
+      readonly primaryKey?: boolean
+      readonly params?: { readonly dim: number }
+    }>
+    readonly indexes: ReadonlyArray<{ readonly metricType: Shape["metric"] }>
+    readonly shardsNum: number
+  }
+  return {
+    keyType: fields.find(({ primaryKey }) => primaryKey === true)!.type as KeyType,
+    dimension: fields.find(({ type }) => type === "FloatVector")!.params!.dim,
+    metric: indexes[0]!.metricType,
+    shards: shardsNum
+  }
+}
