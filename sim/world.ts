@@ -390,7 +390,7 @@ export class Reply<A> {
 }
 
 /** Does something as the node whose code is running. */
-export const here = <A, E>(use: (node: SimNode) => Effect.Effect<A, E>): Effect.Effect<A, E> =>
+export const here = <A, E, R = never>(use: (node: SimNode) => Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.withFiber((fiber) => use(fiber.getRef(Here)!))
 
 /** Asks the world: `register` gets the node that asks, and answers whenever it likes, or never. */

@@ -1,6 +1,6 @@
 /**
- * The adapters of `Log`, `Meta` and `Leases` that the conformance suites run against: local, NATS R1 and NATS R3.
- * Each test gets a place of its own, which nobody else has written to.
+ * The adapters of `Log`, `Meta` and `Leases` that the conformance suites run against: local, NATS R1 and NATS R3, and
+ * the simulated broker, inside of a world. Each test gets a place of its own, which nobody else has written to.
  */
 import { type Context, Effect, Layer, Schedule, type Scope, Stream } from "effect"
 import { mkdtemp, rm } from "node:fs/promises"
@@ -20,7 +20,10 @@ import * as MetaJetStream from "../../storage/meta-jetstream.ts"
 import * as MetaLocal from "../../storage/meta-local.ts"
 import { NatsConnection, type NatsOptions } from "../../storage/nats-connection.ts"
 import type { Outcome, StorageError } from "../../storage/outcome.ts"
+import { simBroker } from "../../sim/broker.ts"
+import { here } from "../../sim/world.ts"
 import { type Nats, startNats, startNatsCluster } from "./nats.ts"
+import { inWorlds } from "./simulated.ts"
 
 export type Ports = Log | Meta | Leases
 
@@ -35,27 +38,52 @@ export interface Place {
 
 export interface World {
   readonly name: string
+  /** It takes several clients at once. */
   readonly isShared: boolean
-  readonly place: (options?: PlaceOptions) => Promise<Place>
+  /** Its servers are no processes that could be killed. */
+  readonly isSimulated: boolean
+  readonly place: (options?: PlaceOptions) => Effect.Effect<Place>
   readonly nats: () => Nats
+  /** Runs a test to its end, with everything that it opened closed behind it. */
+  readonly run: <A, E>(program: () => Effect.Effect<A, E, Scope.Scope>) => Promise<A> | void
 }
 
 let places = 0
 
+const noServer = (): never => {
+  throw new Error("there is no server")
+}
+
 const localWorld = (folder: () => string): World => ({
   name: "local",
   isShared: false,
-  nats: () => {
-    throw new Error("there is no server")
-  },
-  place: async (options = {}) => {
-    const directory = join(folder(), `place-${places++}`)
-    const layer = Layer.mergeAll(LogLocal.layer(options), MetaLocal.layer, LeasesLocal.layer).pipe(
-      Layer.provide(LocalStore.layer({ directory }))
-    )
-    return { open: () => Layer.build(Layer.fresh(layer)) }
-  }
+  isSimulated: false,
+  nats: noServer,
+  run: (program) => run(program()),
+  place: (options = {}) =>
+    Effect.sync(() => {
+      const directory = join(folder(), `place-${places++}`)
+      const layer = Layer.mergeAll(LogLocal.layer(options), MetaLocal.layer, LeasesLocal.layer).pipe(
+        Layer.provide(LocalStore.layer({ directory }))
+      )
+      return { open: () => Layer.build(Layer.fresh(layer)) }
+    })
 })
+
+const simulatedWorld: World = {
+  name: "simulated",
+  isShared: true,
+  isSimulated: true,
+  nats: noServer,
+  run: (program) => inWorlds(() => Effect.scoped(program())),
+  place: (options = {}) =>
+    here(({ world }) =>
+      Effect.sync(() => {
+        const { layer } = simBroker(world, options)
+        return { open: () => Layer.build(Layer.fresh(layer)) }
+      })
+    )
+}
 
 export const natsLayer = (
   nats: Nats,
@@ -74,15 +102,20 @@ export const natsLayer = (
 const natsWorld = (name: string, nats: () => Nats): World => ({
   name,
   isShared: true,
+  isSimulated: false,
   nats,
-  place: async (options = {}) => {
-    const cluster = `place-${places++}`
-    const made = bootstrap({ cluster, replicas: nats().replicas }).pipe(
-      Effect.provide(NatsConnection.layer({ servers: [...nats().urls] }))
-    )
-    await Effect.runPromise(made)
-    return { open: (natsOptions) => Layer.build(Layer.fresh(natsLayer(nats(), cluster, options, natsOptions))) }
-  }
+  run: (program) => run(program()),
+  place: (options = {}) =>
+    Effect.gen(function* () {
+      const cluster = `place-${places++}`
+      yield* bootstrap({ cluster, replicas: nats().replicas }).pipe(
+        Effect.provide(NatsConnection.layer({ servers: [...nats().urls] }))
+      )
+      return {
+        open: (natsOptions?: Partial<NatsOptions>) =>
+          Layer.build(Layer.fresh(natsLayer(nats(), cluster, options, natsOptions)))
+      }
+    }).pipe(Effect.orDie)
 })
 
 /** Runs `suite` against each adapter, whose servers start before it and are gone after it. */
@@ -95,6 +128,7 @@ export const describeWorlds = (title: string, suite: (world: World) => void): vo
     afterAll(() => rm(folder, { recursive: true, force: true }))
     suite(localWorld(() => folder))
   })
+  describe(`${title}: simulated`, () => suite(simulatedWorld))
   for (const [name, start] of [
     ["NATS R1", startNats],
     ["NATS R3", startNatsCluster]
