@@ -128,7 +128,9 @@ export const describeWorlds = (title: string, suite: (world: World) => void): vo
     afterAll(() => rm(folder, { recursive: true, force: true }))
     suite(localWorld(() => folder))
   })
-  describe(`${title}: simulated`, () => suite(simulatedWorld))
+  describe(`${title}: simulated`, () => {
+    suite(simulatedWorld)
+  })
   for (const [name, start] of [
     ["NATS R1", startNats],
     ["NATS R3", startNatsCluster]
