@@ -1,5 +1,5 @@
 /** The process that an actor lives in: its name in the cluster, and the settings that an operator may change. */
-import { Context } from "effect"
+import { Context, Effect, Layer, Random } from "effect"
 import { limits } from "../protocols/limits.ts"
 
 /** What may be set from outside; each begins as the limit of the same meaning. */
@@ -26,6 +26,12 @@ export const defaultSettings: Settings = {
   growingBytesMax: limits.growingBytesMax
 }
 
+export interface NodeOptions {
+  /** "main" if absent. */
+  readonly cluster?: string | undefined
+  readonly settings?: Partial<Settings> | undefined
+}
+
 export class Node extends Context.Service<
   Node,
   {
@@ -35,4 +41,18 @@ export class Node extends Context.Service<
     readonly version: string
     readonly settings: Settings
   }
->()("elanus/runtime/Node") {}
+>()("elanus/runtime/Node") {
+  /** A process that begins now. */
+  static readonly layer = (version: string, { cluster = "main", settings }: NodeOptions): Layer.Layer<Node> =>
+    Layer.effect(
+      Node,
+      Effect.map(Random.nextIntBetween(0, 0x7fff_ffff), (chance) =>
+        Node.of({
+          cluster,
+          id: `n${chance.toString(36)}`,
+          version,
+          settings: { ...defaultSettings, ...settings }
+        })
+      )
+    )
+}

@@ -2,7 +2,7 @@
  * From a place to run in to the ports that roles stand on there: a directory of this process, or NATS and a store of
  * objects. One of the composition roots; it decides nothing else.
  */
-import { Effect, Layer, Random } from "effect"
+import { Effect, Layer } from "effect"
 import type { Compute } from "../storage/compute.ts"
 import { layerComputeWorker } from "../storage/compute-worker.ts"
 import { layerHnsw } from "../storage/index-hnsw.ts"
@@ -26,26 +26,8 @@ import { type BusError } from "./bus.ts"
 import { layer as busLocal } from "./bus-local.ts"
 import { layer as busNats } from "./bus-nats.ts"
 import { Catalog } from "./catalog.ts"
-import { defaultSettings, Node, type Settings } from "./node.ts"
+import { Node, type NodeOptions } from "./node.ts"
 import { VERSION } from "./roles.ts"
-
-export interface NodeOptions {
-  readonly cluster?: string | undefined
-  readonly settings?: Partial<Settings> | undefined
-}
-
-const layerNode = ({ cluster = "main", settings }: NodeOptions): Layer.Layer<Node> =>
-  Layer.effect(
-    Node,
-    Effect.map(Random.nextIntBetween(0, 0x7fff_ffff), (chance) =>
-      Node.of({
-        cluster,
-        id: `n${chance.toString(36)}`,
-        version: VERSION,
-        settings: { ...defaultSettings, ...settings }
-      })
-    )
-  )
 
 export interface EmbeddedOptions extends NodeOptions {
   /** Everything is kept below it. */
@@ -108,6 +90,10 @@ const withCommon = <E extends Trouble>(
   Catalog.layer.pipe(
     Layer.provideMerge(ports),
     Layer.provideMerge(
-      Layer.mergeAll(layerNode(options), layerComputeWorker({ size: 1 }), layerHnsw({ directory: options.cache }))
+      Layer.mergeAll(
+        Node.layer(VERSION, options),
+        layerComputeWorker({ size: 1 }),
+        layerHnsw({ directory: options.cache })
+      )
     )
   )

@@ -280,7 +280,6 @@ export class SimNode {
     for (const callback of this.crashes) callback()
     this.life++
     this.pausedUntil = 0
-    this.slowMs = 0
     this.begin()
   }
 
@@ -294,6 +293,12 @@ export class SimNode {
     this.skewMs += this.drifted()
     this.driftSince = this.world.now
     this.driftPpm = ppm
+  }
+
+  /** It is fast enough, and its clock goes right from here on, from where it is. */
+  heal(): void {
+    this.slowMs = 0
+    this.drift(0)
   }
 
   private drifted(): number {
