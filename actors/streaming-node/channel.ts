@@ -8,7 +8,7 @@ import { limits } from "../../protocols/limits.ts"
 import { type ChannelKey, type Checkpoint, metaKey, type Order } from "../../protocols/metadata.ts"
 import { QueryNodeProtocol } from "../../protocols/query-node.ts"
 import { type Entry, type LogRecord, requestKey } from "../../protocols/record.ts"
-import type { ReadTime, Route, ShardStats, Write, Written } from "../../protocols/streaming-node.ts"
+import type { ReadAt, ReadTime, Route, ShardStats, Write, Written } from "../../protocols/streaming-node.ts"
 import type { Timestamp } from "../../protocols/timestamp.ts"
 import { activate, type Self } from "../../runtime/actor.ts"
 import { Catalog } from "../../runtime/catalog.ts"
@@ -272,33 +272,37 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
 
   const actor = yield* activate(channelLifecycle, (self) => {
     /** The owner, if it is the one that the sender means, and in a state to answer. */
-    const admit = Effect.fnUntraced(function* (route: Route): Effect.fn.Return<Owner, ElanusError> {
+    const admit = (route: Route): Effect.Effect<Owner, ElanusError> => {
       const { value } = self.standing()
-      if (value === "damaged") return yield* failure("damaged", `channel ${channel}: ${trouble}`)
-      if (value === "stale") return yield* failure("moved", `channel ${channel} is owned by another`)
+      if (value === "damaged") return Effect.fail(failure("damaged", `channel ${channel}: ${trouble}`))
+      if (value === "stale") return Effect.fail(failure("moved", `channel ${channel} is owned by another`))
       if (value === "taking" || value === "recovering") {
-        return yield* failure("moved", `channel ${channel} is being taken over`)
+        return Effect.fail(failure("moved", `channel ${channel} is being taken over`))
       }
       const mine = owner!
       if (route.epoch !== mine.who.epoch) {
-        return yield* failure("moved", `channel ${channel} is in epoch ${mine.who.epoch}`)
+        return Effect.fail(failure("moved", `channel ${channel} is in epoch ${mine.who.epoch}`))
       }
-      if (route.knownLsn > mine.lsn) {
-        trouble = `record ${route.knownLsn} was acknowledged, and the log ends at ${mine.lsn}`
-        yield* self.tryAdvance({ type: "Damaged" })
-        return yield* failure("damaged", `channel ${channel}: ${trouble}`)
-      }
-      return mine
-    })
+      if (route.knownLsn <= mine.lsn) return Effect.succeed(mine)
+      trouble = `record ${route.knownLsn} was acknowledged, and the log ends at ${mine.lsn}`
+      return Effect.andThen(
+        self.tryAdvance({ type: "Damaged" }),
+        Effect.fail(failure("damaged", `channel ${channel}: ${trouble}`))
+      )
+    }
 
-    const shardFor = Effect.fnUntraced(function* (mine: Owner, route: Route): Effect.fn.Return<Shard, ElanusError> {
+    const shardFor = (mine: Owner, route: Route): Effect.Effect<Shard, ElanusError> => {
       const known = mine.shardOf(route.collection, route.shard)
-      if (known !== undefined) return known
+      if (known !== undefined) return Effect.succeed(known)
       // Made a moment ago, perhaps: our watch may be behind the one who sent this.
-      yield* catalog.changed.within(limits.evidenceMs, () => catalog.collection(route.collection)?.state === "ready")
-      const made = mine.shardOf(route.collection, route.shard)
-      return made ?? (yield* failure("collection-not-found", `no collection ${route.collection} on channel ${channel}`))
-    })
+      const made = () => catalog.collection(route.collection)?.state === "ready"
+      return Effect.flatMap(catalog.changed.within(limits.evidenceMs, made), () => {
+        const shard = mine.shardOf(route.collection, route.shard)
+        return shard === undefined
+          ? Effect.fail(failure("collection-not-found", `no collection ${route.collection} on channel ${channel}`))
+          : Effect.succeed(shard)
+      })
+    }
 
     const outcomeOf = ({ answer }: Pending): Effect.Effect<Written, ElanusError> =>
       Deferred.await(answer).pipe(
@@ -357,18 +361,18 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
       return yield* outcomeOf(pending)
     })
 
-    /** Admits a read, settles its T, and runs it there. */
-    const read = Effect.fnUntraced(function* <A>(
-      request: { readonly route: Route; readonly time: ReadTime; readonly timeoutMs: number },
+    /** Admits a read, settles its T, and runs it there. Not a generator: ten thousand searches a second come by. */
+    const read = <A>(
+      { route, time, timeoutMs }: { readonly route: Route; readonly time: ReadTime; readonly timeoutMs: number },
       run: (mine: Owner, shard: Shard, at: Timestamp) => Effect.Effect<A, ElanusError>
-    ): Effect.fn.Return<A & { readonly timestamp: Timestamp; readonly lsn: number }, ElanusError> {
-      const { route, time, timeoutMs } = request
-      const mine = yield* admit(route)
-      const shard = yield* shardFor(mine, route)
-      const at = yield* settleTime(mine, time, now, timeoutMs)
-      const answered = yield* run(mine, shard, at)
-      return { ...answered, timestamp: at, lsn: mine.lsn }
-    })
+    ): Effect.Effect<A & ReadAt, ElanusError> =>
+      Effect.flatMap(admit(route), (mine) =>
+        Effect.flatMap(shardFor(mine, route), (shard) =>
+          Effect.flatMap(settleTime(mine, time, now, timeoutMs), (at) =>
+            Effect.map(run(mine, shard, at), (answered) => ({ ...answered, timestamp: at, lsn: mine.lsn }))
+          )
+        )
+      )
 
     const on = {
       write: (request: Write) => provide(writeRows(request)),

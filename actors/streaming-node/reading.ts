@@ -31,7 +31,18 @@ export interface ReadDeps {
 const RETRY_MS = 20
 
 /** The T that a read gets, once its owner may answer at it (protocols/README.md, 3.2 and 3.3). */
-export const settleTime = Effect.fnUntraced(function* (
+export const settleTime = (
+  owner: Owner,
+  time: ReadTime,
+  now: ReadDeps["now"],
+  timeoutMs: number
+): Effect.Effect<Timestamp, ElanusError> =>
+  // The usual read: at a time that is closed already.
+  time._tag === "At" && time.timestamp <= owner.closed
+    ? Effect.succeed(time.timestamp)
+    : waitForTime(owner, time, now, timeoutMs)
+
+const waitForTime = Effect.fnUntraced(function* (
   owner: Owner,
   time: ReadTime,
   now: ReadDeps["now"],
@@ -70,48 +81,42 @@ export const settleTime = Effect.fnUntraced(function* (
 })
 
 /** Runs `plan` on the present view, and while a segment is not where the view says, again: at the same T, until the deadline. */
-const onView = Effect.fnUntraced(function* <A>(
+const onView = <A>(
   owner: Owner,
   shard: Shard,
   at: Timestamp,
   timeoutMs: number,
   plan: (pin: Pin, lsn: number) => Effect.Effect<A, ElanusError>
-): Effect.fn.Return<A, ElanusError> {
-  /** Undefined if the view has to change first. */
-  const attempt = Effect.suspend((): Effect.Effect<{ readonly value: A } | undefined, ElanusError> => {
+): Effect.Effect<A, ElanusError> => {
+  /** Ends in `otherwise` if the view has to change first. */
+  const attempt = (otherwise: Effect.Effect<A, ElanusError>): Effect.Effect<A, ElanusError> => {
     const pin = shard.pin()
-    if (pin === undefined) return Effect.succeed(undefined)
+    if (pin === undefined) return otherwise
     const { horizon } = pin.view.manifest
     if (at < horizon) return Effect.fail(failure("bad-timestamp", `${at} is below what is kept (${horizon})`))
-    return Effect.matchEffect(plan(pin, owner.lsnAt(at)), {
-      onSuccess: (value) => Effect.succeed({ value }),
-      onFailure: (error) => {
-        if (!isLost(error)) return Effect.fail(error)
-        shard.waiting = error.reason
-        shard.viewStale = true
-        owner.changed.notify()
-        return Effect.succeed(undefined)
-      }
+    return Effect.catch(plan(pin, owner.lsnAt(at)), (error) => {
+      if (!isLost(error)) return Effect.fail(error)
+      shard.waiting = error.reason
+      shard.viewStale = true
+      owner.changed.notify()
+      return otherwise
     })
-  })
+  }
+  const again: Effect.Effect<A, ElanusError> = Effect.suspend(() =>
+    Effect.flatMap(
+      owner.changed.within(RETRY_MS, () => shard.view !== undefined && !shard.viewStale),
+      () => attempt(again)
+    )
+  )
   // A view that holds answers without a timer: each of its parts has a deadline of its own.
-  const first = yield* attempt
-  if (first !== undefined) return first.value
-  const again = Effect.gen(function* () {
-    while (true) {
-      yield* owner.changed.within(RETRY_MS, () => shard.view !== undefined && !shard.viewStale)
-      const answer = yield* attempt
-      if (answer !== undefined) return answer.value
-    }
-  })
-  return yield* again.pipe(
-    Effect.timeoutOrElse({
+  return attempt(
+    Effect.timeoutOrElse(again, {
       duration: timeoutMs,
       orElse: () =>
         Effect.fail(failure("unavailable", `shard ${shard.key}: ${shard.waiting || "its view is not loaded"}`))
     })
   )
-})
+}
 
 /** The node is gone, or lacks something, or is at its limit: it may be otherwise on the next view. */
 const LOST: ReadonlySet<ErrorCode> = new Set(["not-here", "unavailable", "disconnected", "ambiguous", "overloaded"])
@@ -168,7 +173,10 @@ const askNodes = <A>(
 ): Effect.Effect<Array<A>, ElanusError> => {
   const one = (sub: SubRead) => {
     if (sub.lost) return Effect.fail(failure("not-here", `node ${sub.node} lacks keys that are flushed by now`))
-    const answer = Effect.tap(ask(sub), () => Effect.sync(sub.applied))
+    const answer = Effect.map(ask(sub), (answer) => {
+      sub.applied()
+      return answer
+    })
     if (sub.ahead.length === 0) return answer
     const bring = Effect.forEach(sub.ahead, (read) => queryNodes.call(sub.node, "Apply", read, timeoutMs), {
       discard: true
@@ -179,17 +187,17 @@ const askNodes = <A>(
   return Effect.forEach(subs, one, { concurrency: "unbounded" })
 }
 
-export const search = Effect.fnUntraced(function* (
+export const search = (
   deps: ReadDeps,
   owner: Owner,
   shard: Shard,
   request: ShardSearch,
   at: Timestamp
-): Effect.fn.Return<Hits, ElanusError> {
+): Effect.Effect<Hits, ElanusError> => {
   const { keyType, dimension } = shard.collection.spec
   const { ef, limit, queries, timeoutMs } = request
   const count = queries.length / dimension
-  return yield* onView(owner, shard, at, timeoutMs, (pin, lsn) => {
+  return onView(owner, shard, at, timeoutMs, (pin, lsn) => {
     const subs = subReads(owner, shard, pin, at)
     const sealed = askNodes(deps, subs, timeoutMs, ({ node, read }) =>
       deps.queryNodes.call(node, "Search", { read, limit, ef, queries }, timeoutMs)
@@ -205,7 +213,7 @@ export const search = Effect.fnUntraced(function* (
       mergeHits(keyType, [mine, ...parts], count, limit)
     )
   })
-})
+}
 
 const noHits = (shard: Shard, count: number): Hits => ({
   counts: new Uint32Array(count),
@@ -267,16 +275,16 @@ const keyOfOrdinal = (segments: ReadonlyArray<GrowingSegment>, bases: ReadonlyAr
   return segments[which]!.key(ordinal - bases[which]!)
 }
 
-export const get = Effect.fnUntraced(function* (
+export const get = (
   deps: ReadDeps,
   owner: Owner,
   shard: Shard,
   request: ShardGet,
   at: Timestamp
-): Effect.fn.Return<FoundRows, ElanusError> {
+): Effect.Effect<FoundRows, ElanusError> => {
   const { keyType } = shard.collection.spec
   const { timeoutMs, vectors } = request
-  return yield* onView(owner, shard, at, timeoutMs, (pin, lsn) => {
+  return onView(owner, shard, at, timeoutMs, (pin, lsn) => {
     // What grows is looked up here and now, before anything is awaited: so it stands on the very view that is pinned.
     const grown = foundGrowing(shard, request.keys, vectors, lsn)
     const missing = keysOf(request.keys).filter((key) => !grown.have.has(key))
@@ -290,7 +298,7 @@ export const get = Effect.fnUntraced(function* (
       (parts) => mergeFound(keyType, [grown.found, ...parts])
     )
   })
-})
+}
 
 const foundGrowing = (shard: Shard, wanted: KeyColumn, vectors: boolean, lsn: number) => {
   const { keyType } = shard.collection.spec
@@ -309,14 +317,14 @@ const foundGrowing = (shard: Shard, wanted: KeyColumn, vectors: boolean, lsn: nu
   return { have, found: packRows(keyType, [...have], fields, found) }
 }
 
-export const count = Effect.fnUntraced(function* (
+export const count = (
   deps: ReadDeps,
   owner: Owner,
   shard: Shard,
   timeoutMs: number,
   at: Timestamp
-): Effect.fn.Return<number, ElanusError> {
-  return yield* onView(owner, shard, at, timeoutMs, (pin, lsn) => {
+): Effect.Effect<number, ElanusError> => {
+  return onView(owner, shard, at, timeoutMs, (pin, lsn) => {
     const grown = pin.growing.reduce((total, segment) => total + segment.count(lsn), 0)
     const subs = subReads(owner, shard, pin, at)
     return Effect.map(
@@ -324,4 +332,4 @@ export const count = Effect.fnUntraced(function* (
       (parts) => parts.reduce((total, { rows }) => total + rows, grown)
     )
   })
-})
+}
