@@ -92,6 +92,8 @@ export interface Operation {
   readonly client: string
   /** Whether the client is a session: it gives back the timestamps that it was told. */
   readonly session: boolean
+  /** Within so many milliseconds the client wants an answer. */
+  readonly timeoutMs: number
   readonly collection: string
   readonly asked: Asked
   readonly invoked: Moment

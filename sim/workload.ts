@@ -120,6 +120,7 @@ export const runClient = Effect.fnUntraced(function* (
       id,
       client: plan.name,
       session: plan.manner === "library",
+      timeoutMs: plan.timeoutMs,
       collection,
       asked
     })

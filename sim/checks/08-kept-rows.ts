@@ -1,0 +1,158 @@
+/**
+ * Flush, index build and handoff keep the set of rows: at every change of a manifest its objects, read as anybody could
+ * read them, have exactly the rows that the log has up to its `flushedTo`, at every timestamp; it only goes forward;
+ * and no answer lacks a row that is sealed, or has it twice.
+ */
+import { type Key, keyAt, keysOf } from "../../protocols/keys.ts"
+import type { Manifest } from "../../protocols/metadata.ts"
+import { fieldBytesAt, parseFields } from "../../protocols/rows.ts"
+import type { Timestamp } from "../../protocols/timestamp.ts"
+import { decodeDeletes } from "../../storage/delete-file.ts"
+import { StorageError } from "../../storage/outcome.ts"
+import { decodeSegment } from "../../storage/segment-file.ts"
+import { Standing } from "../metadata.ts"
+import type { Row } from "../model.ts"
+import { type Check, type Evidence, keyText, type Violation, violation } from "./evidence.ts"
+import { reads } from "./reads.ts"
+
+const bad = (detail: string, keys: ReadonlyArray<Key> = []): Violation => violation("kept-rows", detail, { keys })
+
+/** What an object says of a key from a timestamp on: a row, or that older ones are gone. */
+interface Said {
+  readonly at: Timestamp
+  readonly row: Row | undefined
+}
+
+type Contents = ReadonlyMap<Key, ReadonlyArray<Said>>
+
+const segmentOf = (bytes: Uint8Array): Contents => {
+  const { dimension, fields, keys, timestamps, vectors } = decodeSegment(bytes)
+  const contents = new Map<Key, Array<Said>>()
+  for (let i = 0; i < keys.count; i++) {
+    const row = {
+      vector: vectors.slice(i * dimension, (i + 1) * dimension),
+      fields: parseFields(fieldBytesAt(fields, i))
+    }
+    const key = keyAt(keys, i)
+    contents.set(key, [...(contents.get(key) ?? []), { at: timestamps[i]!, row }])
+  }
+  return contents
+}
+
+const deletesOf = (bytes: Uint8Array): Contents => {
+  const { keys, timestamps } = decodeDeletes(bytes)
+  const contents = new Map<Key, Array<Said>>()
+  keysOf(keys).forEach((key, i) => {
+    contents.set(key, [...(contents.get(key) ?? []), { at: timestamps[i]!, row: undefined }])
+  })
+  return contents
+}
+
+/** A delete hides what is older than itself, not what has its own time. */
+const rowAt = (said: ReadonlyArray<Said>, at: Timestamp): Row | undefined => {
+  let row: Said | undefined
+  for (const each of said)
+    if (each.row !== undefined && each.at <= at && (row === undefined || each.at >= row.at)) row = each
+  if (row === undefined) return undefined
+  const hidden = said.some((each) => each.row === undefined && each.at <= at && each.at > row.at)
+  return hidden ? undefined : row.row
+}
+
+const same = (a: Row | undefined, b: Row | undefined): boolean =>
+  a === undefined || b === undefined
+    ? a === b
+    : JSON.stringify(a.fields) === JSON.stringify(b.fields) && a.vector.every((value, i) => value === b.vector[i])
+
+/** The objects that a manifest names, against the log up to where it is flushed. */
+const contents = (
+  { model }: Evidence,
+  { collection, deletes, flushedTo, segments, shard, version }: Manifest,
+  open: (key: string, read: (bytes: Uint8Array) => Contents) => Contents | undefined
+): ReadonlyArray<Violation> => {
+  const all = [
+    ...segments.map(({ data }) => open(data.key, segmentOf)),
+    ...deletes.map(({ object }) => open(object.key, deletesOf))
+  ]
+  // One that is not there, or not what it should be, is for `needed` and `damage` to say.
+  if (all.includes(undefined)) return []
+  const name = `${collection}.${shard} in version ${version}`
+  const found: Array<Violation> = []
+  const keys = new Set<Key>()
+  for (const each of all) for (const key of each!.keys()) keys.add(key)
+  for (const key of model.keys(collection)) keys.add(key)
+  for (const key of keys) {
+    const versions = model.versions(collection, key).filter((each) => each.shard === shard && each.lsn <= flushedTo)
+    const said = all.flatMap((each) => each!.get(key) ?? [])
+    const times = new Set([...versions.map(({ timestamp }) => timestamp), ...said.map(({ at }) => at)])
+    for (const at of times) {
+      const expected = versions.findLast(({ timestamp }) => timestamp <= at)?.row
+      const row = rowAt(said, at)
+      if (same(row, expected)) continue
+      const what = row === undefined ? "is not in" : expected === undefined ? "is in" : "is another one in"
+      found.push(bad(`at ${at} ${keyText(key)} ${what} the objects of ${name}, flushed to ${flushedTo}`, [key]))
+      break
+    }
+  }
+  return found
+}
+
+const manifests = (evidence: Evidence): ReadonlyArray<Violation> => {
+  const found: Array<Violation> = []
+  const standing = new Standing()
+  const opened = new Map<string, Contents | undefined>()
+  const open = (key: string, read: (bytes: Uint8Array) => Contents) => {
+    if (!opened.has(key)) opened.set(key, attempt(standing.objects.get(key), read))
+    return opened.get(key)
+  }
+  for (const step of evidence.steps) {
+    if (step._tag !== "Decided") {
+      standing.apply(step)
+      continue
+    }
+    const before = new Map(standing.manifests)
+    standing.apply(step)
+    for (const change of step.changes) {
+      if (change.kind !== "manifest" || change.value === undefined) continue
+      const now = change.value
+      const old = before.get(change.key)
+      const name = `${now.collection}.${now.shard}`
+      if (old !== undefined && now.version !== old.version + 1) {
+        found.push(bad(`the manifest of ${name} goes from version ${old.version} to ${now.version}`))
+      }
+      if (old !== undefined && now.flushedTo < old.flushedTo) {
+        found.push(bad(`${name} is flushed to ${now.flushedTo}, and was to ${old.flushedTo}`))
+      }
+      found.push(...contents(evidence, now, open))
+    }
+  }
+  return found
+}
+
+const attempt = (bytes: Uint8Array | undefined, read: (bytes: Uint8Array) => Contents): Contents | undefined => {
+  if (bytes === undefined) return undefined
+  try {
+    return read(bytes)
+  } catch (cause) {
+    if (cause instanceof StorageError) return undefined
+    throw cause
+  }
+}
+
+export const keptRows: Check = {
+  property: "kept-rows",
+  check: (evidence) => [
+    ...manifests(evidence),
+    ...reads(evidence).flatMap(({ differences, operation, timestamp }) =>
+      differences
+        .filter(
+          ({ flushed, kind }) => flushed && (kind === "missing" || kind === "counted-less" || kind === "counted-more")
+        )
+        .map(({ detail, key }) =>
+          violation("kept-rows", `at ${timestamp}: ${detail}; sealed data have a part in it`, {
+            operations: [operation.id],
+            ...(key === undefined ? {} : { keys: [key] })
+          })
+        )
+    )
+  ]
+}

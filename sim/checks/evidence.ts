@@ -1,0 +1,133 @@
+/**
+ * All that is known of a run when it is over: what clients saw, what the stores accepted, and what the log says. Each
+ * check of a property is a pure function of it.
+ */
+import type { Key } from "../../protocols/keys.ts"
+import type { Operation } from "../history.ts"
+import { type Fact, type Moment, notAfter } from "../ledger.ts"
+import { type Life, livesOf, type Step, stepsOf } from "../metadata.ts"
+import { Model } from "../model.ts"
+
+/** What must hold, always: section 5 of the design, in its order. */
+export const properties = {
+  acknowledged:
+    "an acknowledged write is never lost; a refused one never appears; an ambiguous one appears at most once",
+  deleted: "a deleted row never comes back",
+  fresh: "a strong read sees what was acknowledged before; a session sees its own writes and never goes back",
+  "one-timestamp": "a query reads all shards at one timestamp",
+  answers: "no key twice in an answer; right order, right distances, right k",
+  timestamps: "timestamps only grow",
+  "one-writer": "one writer per channel, one effective coordinator; a stale one has no effect",
+  "kept-rows": "flush, index build and handoff keep the set of rows",
+  needed: "the log is purged, and an object deleted, only when nothing can need it",
+  damage: "damage is detected and said, never answered wrongly",
+  convergence: "after faults heal, everything converges; with one node of each kind it still serves",
+  limits: "every queue, batch, cache and retry has a limit; past it, a clear error and no loss"
+} as const
+export type Property = keyof typeof properties
+
+export interface Violation {
+  readonly property: Property
+  /** The operations that show it. */
+  readonly operations: ReadonlyArray<number>
+  readonly keys: ReadonlyArray<string>
+  /** In words. */
+  readonly detail: string
+}
+
+export interface Check {
+  readonly property: Property
+  readonly check: (evidence: Evidence) => ReadonlyArray<Violation>
+}
+
+/** When the parts of a run began. Absent: it did not come so far. */
+export interface Phases {
+  readonly chaos?: Moment
+  /** The core is healed, and the rest is dead. */
+  readonly core?: Moment
+  /** By then it must have converged. */
+  readonly deadline?: Moment
+  readonly healed?: Moment
+  readonly end: Moment
+}
+
+/** What a quiet cluster did by itself in a while in which nobody asked anything. */
+export interface Quiet {
+  readonly ms: number
+  readonly events: number
+}
+
+export interface Observed {
+  readonly operations: ReadonlyArray<Operation>
+  readonly facts: ReadonlyArray<Fact>
+  readonly phases: Phases
+  /** How many faults were to strike: with none, nothing may be refused. */
+  readonly faults: number
+  /** Nodes that lost their memory, and when. */
+  readonly crashes: ReadonlyArray<Moment>
+  /** Whether all clocks went right, so that what is said of milliseconds can be held against the world's. */
+  readonly clocksAgree: boolean
+  /** Asked by nobody but the audit, after the cluster was healed. */
+  readonly probes?: ReadonlyArray<Operation>
+  readonly quiet?: Quiet
+}
+
+export class Evidence {
+  readonly operations: ReadonlyArray<Operation>
+  readonly facts: ReadonlyArray<Fact>
+  readonly steps: ReadonlyArray<Step>
+  readonly lives: ReadonlyArray<Life>
+  readonly model: Model
+  readonly phases: Phases
+  readonly observed: Observed
+  private readonly flushes = new Map<string, Array<{ readonly moment: Moment; readonly to: number }>>()
+  private readonly memory = new Map<unknown, unknown>()
+
+  constructor(observed: Observed) {
+    this.observed = observed
+    this.operations = [...observed.operations, ...(observed.probes ?? [])]
+    this.facts = observed.facts
+    this.phases = observed.phases
+    this.steps = stepsOf(observed.facts)
+    this.lives = livesOf(this.steps)
+    this.model = new Model(observed.facts)
+    for (const step of this.steps) {
+      if (step._tag !== "Decided") continue
+      for (const change of step.changes) {
+        if (change.kind !== "manifest" || change.value === undefined) continue
+        const { collection, flushedTo, shard } = change.value
+        const key = `${collection}.${shard}`
+        const known = this.flushes.get(key) ?? []
+        this.flushes.set(key, [...known, { moment: step.moment, to: flushedTo }])
+      }
+    }
+  }
+
+  /** What a shard was flushed to by then. */
+  flushedTo(collection: string, shard: number, by: Moment): number {
+    let to = 0
+    for (const flush of this.flushes.get(`${collection}.${shard}`) ?? []) {
+      if (notAfter(flush.moment, by)) to = Math.max(to, flush.to)
+    }
+    return to
+  }
+
+  /** Worked out once, for all checks that ask. */
+  once<A>(of: (evidence: Evidence) => A): A {
+    if (!this.memory.has(of)) this.memory.set(of, of(this))
+    return this.memory.get(of) as A
+  }
+}
+
+export const keyText = (key: Key): string => (typeof key === "string" ? JSON.stringify(key) : String(key))
+
+export const violation = (
+  property: Property,
+  detail: string,
+  where: { readonly operations?: ReadonlyArray<number>; readonly keys?: ReadonlyArray<Key> } = {}
+): Violation => ({
+  property,
+  detail,
+  operations: where.operations ?? [],
+  keys: (where.keys ?? []).map(keyText)
+})

@@ -1,0 +1,146 @@
+/**
+ * What became of every write: where the log has it, whether that is what was asked, and for each key who wrote it when.
+ * Requests are known by their ids; those of a client that sends none by what they wrote.
+ */
+import { formatRequestId } from "../../protocols/client.ts"
+import { hashKey, type Key, shardOf } from "../../protocols/keys.ts"
+import { requestKey } from "../../protocols/record.ts"
+import type { Timestamp } from "../../protocols/timestamp.ts"
+import type { AskedRow, Operation } from "../history.ts"
+import { type Moment, notAfter } from "../ledger.ts"
+import type { Life } from "../metadata.ts"
+import type { Applied } from "../model.ts"
+import type { Evidence } from "./evidence.ts"
+
+export interface Write {
+  readonly operation: Operation
+  readonly applied: ReadonlyArray<Applied>
+}
+
+export interface Writes {
+  /** Every insert, upsert and delete that was asked. */
+  readonly all: ReadonlyArray<Write>
+  /** What the log has and nobody asked for. */
+  readonly strange: ReadonlyArray<Applied>
+  /** Those of a key, in the order in which they began. */
+  readonly ofKey: (collection: string, key: Key) => ReadonlyArray<Write>
+}
+
+export const writes = (evidence: Evidence): Writes => evidence.once(allWrites)
+
+export const isRowWrite = ({ asked }: Operation): boolean => asked._tag === "Upsert" || asked._tag === "Delete"
+
+export const keysWritten = ({ asked }: Operation): ReadonlyArray<Key> =>
+  asked._tag === "Upsert" ? asked.rows.map(({ key }) => key) : asked._tag === "Delete" ? asked.keys : []
+
+/** What each shard of a collection should have of an operation. */
+export const partsOf = (
+  operation: Operation,
+  shards: number
+): ReadonlyMap<number, ReadonlyArray<{ readonly key: Key; readonly row: AskedRow | undefined }>> => {
+  const { asked } = operation
+  const parts = new Map<number, Array<{ readonly key: Key; readonly row: AskedRow | undefined }>>()
+  keysWritten(operation).forEach((key, i) => {
+    const shard = shardOf(hashKey(key), shards)
+    const row = asked._tag === "Upsert" ? asked.rows[i] : undefined
+    parts.set(shard, [...(parts.get(shard) ?? []), { key, row }])
+  })
+  return parts
+}
+
+/** Whether the log has exactly that part of the operation. */
+export const isPart = (operation: Operation, life: Life, { shard, versions }: Applied): boolean => {
+  const wanted = partsOf(operation, life.spec.shards).get(shard) ?? []
+  return (
+    wanted.length === versions.length &&
+    wanted.every(({ key, row }, i) => {
+      const version = versions[i]!
+      if (key !== version.key || (row === undefined) !== (version.row === undefined)) return false
+      if (row === undefined || version.row === undefined) return true
+      const { fields, vector } = version.row
+      const sameFields = JSON.stringify(fields) === JSON.stringify(row.fields)
+      return sameFields && vector.length === row.vector.length && vector.every((value, d) => value === row.vector[d])
+    })
+  )
+}
+
+const allWrites = (evidence: Evidence): Writes => {
+  const { lives, model, operations } = evidence
+  const matched = new Set<Applied>()
+  const lifeOf = new Map(lives.map((life) => [life.id, life]))
+  const byOp = new Map<number, Array<Applied>>()
+  for (const applied of model.applied) {
+    const op = applied.versions[0]?.row?.fields["op"]
+    if (typeof op === "number") byOp.set(op, [...(byOp.get(op) ?? []), applied])
+  }
+  const there = (all: ReadonlyArray<Applied>) => all.filter(({ message }) => message.lost === undefined)
+
+  const named = new Set<string>()
+  for (const { asked } of operations) {
+    if ((asked._tag === "Upsert" || asked._tag === "Delete") && asked.request !== undefined) {
+      named.add(requestKey(asked.request))
+    }
+  }
+  /** Deletes without an id: whoever asked first for just these keys has what was stored first. */
+  const unnamed = model.applied.filter(
+    ({ request, versions }) => !named.has(requestKey(request)) && versions[0]?.row === undefined
+  )
+  const deletesOf = (operation: Operation): ReadonlyArray<Applied> => {
+    const found: Array<Applied> = []
+    const has = new Set<string>()
+    for (const applied of unnamed) {
+      const life = lifeOf.get(applied.collection)
+      const place = `${applied.collection}.${applied.shard}`
+      if (life?.name !== operation.collection || matched.has(applied) || has.has(place)) continue
+      if (!notAfter(operation.invoked, applied.message.stored) || !isPart(operation, life, applied)) continue
+      if (operation.outcome?._tag === "Ok" && !notAfter(applied.message.stored, operation.completed!)) continue
+      has.add(place)
+      matched.add(applied)
+      found.push(applied)
+    }
+    return found
+  }
+
+  const all = operations.filter(isRowWrite).map((operation): Write => {
+    const { asked } = operation
+    if (asked._tag !== "Upsert" && asked._tag !== "Delete") return { operation, applied: [] }
+    const applied =
+      asked.request !== undefined
+        ? model.ofRequest(asked.request)
+        : asked._tag === "Upsert"
+          ? there(byOp.get(operation.id) ?? [])
+          : operation.outcome?._tag === "Refused"
+            ? []
+            : deletesOf(operation)
+    for (const each of applied) matched.add(each)
+    return { operation, applied }
+  })
+
+  const index = new Map<string, Map<Key, Array<Write>>>()
+  for (const write of all) {
+    let keys = index.get(write.operation.collection)
+    if (keys === undefined) index.set(write.operation.collection, (keys = new Map()))
+    for (const key of new Set(keysWritten(write.operation))) keys.set(key, [...(keys.get(key) ?? []), write])
+  }
+  return {
+    all,
+    strange: there(model.applied).filter((applied) => !matched.has(applied)),
+    ofKey: (collection, key) => index.get(collection)?.get(key) ?? []
+  }
+}
+
+/** The timestamp of an acknowledged operation. */
+export const timestampOf = ({ outcome }: Operation): Timestamp | undefined =>
+  outcome?._tag === "Ok" ? outcome.timestamp : undefined
+
+export const isOk = ({ outcome }: Operation): boolean => outcome?._tag === "Ok"
+/** It may have been carried out, or may yet be. */
+export const isPossible = ({ outcome }: Operation): boolean => outcome?._tag !== "Refused"
+
+/** Whether `a` was certainly over, and had its effect or never will, when `b` began. */
+export const isBefore = (a: Operation, b: { readonly invoked: Moment }): boolean =>
+  a.completed !== undefined && a.outcome?._tag !== "Unknown" && notAfter(a.completed, b.invoked)
+
+/** The request that made a collection, as its metadata names it. */
+export const makingOf = ({ asked }: Operation): string | undefined =>
+  asked._tag === "Create" && asked.request !== undefined ? formatRequestId(asked.request) : undefined
