@@ -13,8 +13,9 @@ const NICE = 10
 
 if (parentPort !== null) {
   const port = parentPort
-  const tasks = tasksWith(hnswBuilder)
-  if ((workerData as { readonly slow: boolean }).slow) {
+  const { slow, stop } = workerData as { readonly slow: boolean; readonly stop: Int32Array }
+  const tasks = tasksWith(hnswBuilder(() => Atomics.load(stop, 0) !== 0))
+  if (slow) {
     try {
       setPriority(0, NICE)
     } catch {

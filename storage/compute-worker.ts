@@ -5,6 +5,8 @@
  * 1. A thread has at most one task; the others wait in line, at most `limits.computeQueueMax` of each kind.
  * 2. A thread that dies fails its task ("worker") and is replaced when there is work again. No task is tried twice.
  * 3. A task that was given up is not stopped: its thread answers to nobody and takes the next one.
+ * 4. A thread that is ended while it is inside the engine takes the whole process with it (the engine throws into an
+ *    environment that is gone). So a slow task is asked to stop, which it does between two rows, and waited for.
  */
 import { isMarkedAsUntransferable, type Transferable, Worker } from "node:worker_threads"
 import { Effect, Layer } from "effect"
@@ -61,6 +63,9 @@ interface Job {
   readonly failed: (error: ComputeError) => void
 }
 
+/** How long a slow task may take to hear that it is to stop: the longest step of an engine is to write its file. */
+const STOP_MS = 10_000
+
 interface Answer {
   readonly output?: unknown
   readonly fault?: TaskFault
@@ -76,7 +81,10 @@ class Lane {
   private readonly waiting: Array<Job> = []
   private readonly idle: Array<Worker> = []
   private readonly busy = new Map<Worker, Job>()
+  /** Not 0: whatever a thread is at shall end. */
+  private readonly stop = new Int32Array(new SharedArrayBuffer(4))
   private closed = false
+  private quiet = () => {}
 
   constructor(entry: URL, size: number, slow: boolean) {
     this.entry = entry
@@ -101,14 +109,26 @@ class Lane {
 
   async close(): Promise<void> {
     this.closed = true
-    const workers = [...this.idle, ...this.busy.keys()]
+    Atomics.store(this.stop, 0, 1)
     for (const job of this.waiting.splice(0)) job.failed(workerFault("closed"))
-    await Promise.all(workers.map((worker) => worker.terminate()))
+    if (this.slow && this.busy.size > 0) await this.untilQuiet()
+    await Promise.all([...this.idle, ...this.busy.keys()].map((worker) => worker.terminate()))
+  }
+
+  private untilQuiet(): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, STOP_MS)
+      this.quiet = () => {
+        if (this.busy.size > 0) return
+        clearTimeout(timer)
+        resolve()
+      }
+    })
   }
 
   private spawn(): Worker {
     // Without the flags of the process: a test runner's loader has no business in there.
-    const worker = new Worker(this.entry, { workerData: { slow: this.slow }, execArgv: [] })
+    const worker = new Worker(this.entry, { workerData: { slow: this.slow, stop: this.stop }, execArgv: [] })
     let reason = ""
     worker.unref()
     worker.on("message", (answer: Answer) => this.answered(worker, answer))
@@ -140,6 +160,7 @@ class Lane {
     this.busy.delete(worker)
     worker.unref()
     this.idle.push(worker)
+    this.quiet()
     this.next()
   }
 
@@ -149,6 +170,7 @@ class Lane {
     const at = this.idle.indexOf(worker)
     if (at >= 0) this.idle.splice(at, 1)
     job?.failed(workerFault(detail))
+    this.quiet()
     if (!this.closed) this.next()
   }
 

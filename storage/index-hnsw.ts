@@ -19,13 +19,22 @@ const spaces = { L2: "l2", IP: "ip", COSINE: "cosine" } as const
 /** Levels are drawn from it: the same rows in the same order always give the same bytes. */
 const SEED = 100
 
-/** hnswlib's bytes for these vectors, numbered as they lie. Blocks its thread: 10 s for 50,000 rows of 128 d. */
-export const buildHnsw = (vectors: Float32Array, facts: IndexFacts, directory = tmpdir()): Uint8Array => {
+/**
+ * hnswlib's bytes for these vectors, numbered as they lie. Blocks its thread: 10 s for 50,000 rows of 128 d. Throws
+ * as soon as it is `stopped`, between two rows.
+ */
+export const buildHnsw = (
+  vectors: Float32Array,
+  facts: IndexFacts,
+  directory = tmpdir(),
+  stopped: () => boolean = () => false
+): Uint8Array => {
   const { metric, dimension, count, M, efConstruction } = facts
   const index = new hnswlib.HierarchicalNSW(spaces[metric], dimension)
   index.initIndex(Math.max(1, count), M, efConstruction, SEED)
   const point = new Array<number>(dimension).fill(0.5)
   for (let row = 0, at = 0; row < count; row++) {
+    if (stopped()) throw new Error("the build was stopped")
     for (let i = 0; i < dimension; i++) point[i] = vectors[at++]!
     index.addPoint(point, row)
   }
@@ -43,7 +52,10 @@ export const buildHnsw = (vectors: Float32Array, facts: IndexFacts, directory = 
   }
 }
 
-export const hnswBuilder: IndexBuilder = { engine, build: buildHnsw }
+export const hnswBuilder = (stopped: () => boolean): IndexBuilder => ({
+  engine,
+  build: (vectors, facts, scratch) => buildHnsw(vectors, facts, scratch, stopped)
+})
 
 /** The engine frees a graph when it makes another; else it would wait for a garbage collector that does not see its size. */
 const release = (index: HierarchicalNSW): void => index.initIndex(1, 2, 2)

@@ -80,7 +80,11 @@ const places = {
   simulated: <A, E>(effect: Effect.Effect<A, E, Compute>) =>
     Effect.sync(() => {
       const world = new World("compute")
-      const compute = simCompute(world, undefined, hnswBuilder).of(world.node("node"))
+      const compute = simCompute(
+        world,
+        undefined,
+        hnswBuilder(() => false)
+      ).of(world.node("node"))
       return world.run(Effect.provideService(effect, Compute, compute))
     })
 }
@@ -129,6 +133,26 @@ describe("compute", () => {
       )
     )
   }
+
+  // The engine aborts the process if its thread is ended inside of it, which this would find out the hard way.
+  it.live("ends in the middle of a build, again and again", () =>
+    Effect.gen(function* () {
+      for (let run = 0; run < 10; run++) {
+        const began = performance.now()
+        const built = yield* Effect.gen(function* () {
+          const compute = yield* Compute
+          const { bytes, crc32, parts } = yield* compute.run("seal-segment", rowsOf(20_000))
+          const segment = { bytes: joined(parts), length: bytes, crc32 }
+          const build = compute.run("build-index", { segment, metric: "L2", M: 16, efConstruction: 200 })
+          const fiber = yield* Effect.forkDetach(faultOf(build))
+          yield* Effect.sleep(20 + 30 * run)
+          return fiber
+        }).pipe(Effect.provide(layerComputeWorker()))
+        assert.strictEqual(yield* Fiber.join(built), "task")
+        assert.isBelow(performance.now() - began, 10_000)
+      }
+    })
+  )
 
   it.live("replaces a thread that died, and fails only its task", () =>
     Effect.gen(function* () {
