@@ -103,12 +103,16 @@ export const simCompute = (
 
     const begin = (job: Job): void => {
       isBusy = true
-      const input = moved(job.input)
+      let input: unknown
+      try {
+        input = moved(job.input)
+      } catch (cause) {
+        next()
+        return job.failed(new ComputeError({ fault: "task", detail: String(cause) }))
+      }
       const times = fault("slow", node) ? 100 : 1
       const end = () => {
-        isBusy = false
-        const next = waiting.shift()
-        if (next !== undefined) begin(next)
+        next()
         if (fault("died", node)) {
           return job.failed(new ComputeError({ fault: "worker", detail: "the thread ended with code 1" }))
         }
@@ -121,6 +125,11 @@ export const simCompute = (
         job.done(output)
       }
       world.after(times * chance.between(0, faults.taskMs), end, node, node.life, job.task)
+    }
+    const next = () => {
+      isBusy = false
+      const job = waiting.shift()
+      if (job !== undefined) begin(job)
     }
     return {
       submit: (job: Job) => {

@@ -82,8 +82,6 @@ export interface SimObjects {
 
 /** As in S3. */
 const KEY_BYTES_MAX = 1024
-/** Of two conditional writes to one name within this time, the store may send the later one away (409). */
-const CONTENDED_MS = 20
 
 const unanswered = (detail: string) => new StorageError({ reason: "unavailable", detail })
 
@@ -96,8 +94,9 @@ const isKey = (key: string): boolean => {
 export const simObjects = (world: World, ledger: Ledger, faults: ObjectFaults = noObjectFaults()): SimObjects => {
   const chance = world.chance("objects")
   const held = new Map<string, Uint8Array>()
-  /** When each name was last written to. */
-  const written = new Map<string, number>()
+  /** How many writes to each name are on their way. */
+  const coming = new Map<string, number>()
+  const come = (key: string, by: 1 | -1) => coming.set(key, (coming.get(key) ?? 0) + by)
   const counts: { [name: string]: number } = {}
   const cut = new Set<SimNode>()
 
@@ -117,27 +116,30 @@ export const simObjects = (world: World, ledger: Ledger, faults: ObjectFaults = 
   }
 
   /** A write: `carryOut` happens once or never, and what is said of it need not be what happened. */
-  const write = (what: string, bytes: number, carryOut: (node: SimNode) => Outcome<void>) =>
+  const write = (kind: "put" | "remove", key: string, bytes: number, carryOut: (node: SimNode) => Outcome<void>) =>
     ask<Outcome<void>>((node, reply) => {
       const { life } = node
-      reply.give(ambiguous("the object store did not answer in time"), limits.objectTimeoutMs, `object ${what} late`)
+      const what = `object ${kind} ${key}`
+      reply.give(ambiguous("the object store did not answer in time"), limits.objectTimeoutMs, `${what} late`)
       if (!reaches(node)) return reply.give(unavailable("ECONNREFUSED"), latency())
       const overloaded = fault("overloaded", node)
       const error = fault("error", node)
       const timeout = fault("timeout", node)
       const slow = fault("slow", node)
       const arrive = () => {
+        come(key, -1)
         if (overloaded) return reply.give(unavailable("SlowDown 503"), latency())
         if (error && chance.happens(0.5)) return reply.give(ambiguous("InternalError 500"), latency())
         // What its sender had not sent to the end when it died is no object.
         if (node.life !== life && chance.happens(0.5)) return
         const outcome = carryOut(node)
         if (timeout) return
-        reply.give(error ? ambiguous("InternalError 500") : outcome, latency() + delay(slow), `object ${what}`)
+        reply.give(error ? ambiguous("InternalError 500") : outcome, latency() + delay(slow), `${what} done`)
       }
       if (timeout && chance.happens(0.3)) return
       const late = timeout && chance.happens(0.3) ? chance.between(0, 2 * limits.objectTimeoutMs) : 0
-      world.after(latency(bytes) + late, arrive, undefined, 0, `object ${what} ${bytes}`)
+      come(key, 1)
+      world.after(latency(bytes) + late, arrive, undefined, 0, `${what} ${bytes}`)
     })
 
   const delay = (slow: boolean) => (slow ? chance.between(0, 1.2) * limits.objectTimeoutMs : 0)
@@ -171,9 +173,8 @@ export const simObjects = (world: World, ledger: Ledger, faults: ObjectFaults = 
     put: (key, parts) => {
       if (!isKey(key)) return Effect.succeed(refused("invalid", `no key of an object: ${key.slice(0, 100)}`))
       const bytes = parts.reduce((sum, part) => sum + part.length, 0)
-      return write(`put ${key}`, bytes, (node) => {
-        const before = written.get(key)
-        if (before !== undefined && world.now - before < CONTENDED_MS && chance.happens(0.5)) {
+      const carryOut = (node: SimNode) => {
+        if (coming.get(key)! > 0 && chance.happens(0.5)) {
           count("contended", node)
           return unavailable("ConditionalRequestConflict 409")
         }
@@ -185,9 +186,9 @@ export const simObjects = (world: World, ledger: Ledger, faults: ObjectFaults = 
         const data = joined(parts)
         held.set(key, data)
         ledger.add({ _tag: "Put", key, data })
-        written.set(key, world.now)
         return done(undefined)
-      })
+      }
+      return write("put", key, bytes, carryOut)
     },
     get: (key, range) =>
       read(
@@ -222,7 +223,7 @@ export const simObjects = (world: World, ledger: Ledger, faults: ObjectFaults = 
         })
       ),
     remove: (key) =>
-      write(`remove ${key}`, 0, () => {
+      write("remove", key, 0, () => {
         if (held.delete(key)) ledger.add({ _tag: "Removed", key })
         return done(undefined)
       })

@@ -54,7 +54,7 @@ const globals = [
   "WebSocket"
 ]
 
-const ofProcess = ["cpuUsage", "hrtime", "memoryUsage", "nextTick", "resourceUsage", "uptime"]
+const ofProcess = ["cpuUsage", "memoryUsage", "nextTick", "resourceUsage", "uptime"]
 
 /** They answer in the machine's time zone or language. */
 const localDates = Object.getOwnPropertyNames(Date.prototype).filter((name) =>
@@ -93,6 +93,11 @@ const replacements: ReadonlyArray<Replacement> = [
     name,
     value: forbidden(`crypto.${name}`)
   })),
+  {
+    holder: process,
+    name: "hrtime",
+    value: Object.assign(forbidden("process.hrtime"), { bigint: forbidden("process.hrtime") })
+  },
   { holder: globalThis, name: "Date", value: timeless },
   { holder: Math, name: "random", value: forbidden("Math.random") },
   { holder: Object.getPrototypeOf(performance) as object, name: "now", value: forbidden("performance.now") },

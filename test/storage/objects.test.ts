@@ -1,9 +1,9 @@
 /**
- * What every object store must do, run against each adapter: a directory, and a real S3 server. One model, a Map,
- * says what is right; the awkward cases have tests of their own.
+ * What every object store must do, run against each adapter: a directory, a real S3 server, and the simulated store
+ * inside of a world. One model, a Map, says what is right; the awkward cases have tests of their own.
  */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Option, Stream } from "effect"
+import { Effect, Exit, Layer, Option, Stream } from "effect"
 import { once } from "node:events"
 import { createServer } from "node:http"
 import { chmod, mkdtemp, readdir, rm, writeFile } from "node:fs/promises"
@@ -11,10 +11,14 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterAll, beforeAll } from "vitest"
 import { compareKeys } from "../../protocols/keys.ts"
+import { ledgerOf } from "../../sim/ledger.ts"
+import { simObjects } from "../../sim/objects.ts"
+import { here } from "../../sim/world.ts"
 import { openObjects } from "../../storage/objects-open.ts"
 import { Objects } from "../../storage/objects.ts"
 import type { StorageError } from "../../storage/outcome.ts"
 import { type S3Server, startS3 } from "../support/s3.ts"
+import { inWorlds } from "../support/simulated.ts"
 import { randomOf } from "./random.ts"
 
 let folder = ""
@@ -35,19 +39,41 @@ afterAll(async () => {
 const s3Url = (prefix: string, bucket = s3.bucket) =>
   `s3://${bucket}/${prefix}?endpoint=${s3.endpoint}&region=us-east-1`
 
-/** A place that no test has used: its URL. */
-const stores: ReadonlyArray<{ readonly name: string; readonly place: () => string }> = [
-  { name: "directory", place: () => `dir:${join(folder, `store-${fresh++}`)}` },
-  { name: "s3", place: () => s3Url(`store-${fresh++}`) }
+type Place = Layer.Layer<Objects, StorageError>
+
+interface Store {
+  readonly name: string
+  /** A place that no test has used. */
+  readonly place: Effect.Effect<Place>
+  readonly run: <A, E>(program: () => Effect.Effect<A, E>) => Promise<A> | void
+}
+
+const opened = (url: () => string) => Effect.sync(() => Layer.fresh(openObjects(url())))
+
+const stores: ReadonlyArray<Store> = [
+  {
+    name: "directory",
+    place: opened(() => `dir:${join(folder, `store-${fresh++}`)}`),
+    run: (program) => Effect.runPromise(program())
+  },
+  { name: "s3", place: opened(() => s3Url(`store-${fresh++}`)), run: (program) => Effect.runPromise(program()) },
+  {
+    name: "simulated",
+    place: here(({ world }) => Effect.succeed(Layer.succeed(Objects)(simObjects(world, ledgerOf(world)).objects))),
+    run: inWorlds
+  }
 ]
 
 const bytes = (text: string) => new TextEncoder().encode(text)
 const text = (value: Uint8Array) => new TextDecoder().decode(value)
 
-const within = <A, E>(url: string, body: (objects: Objects["Service"]) => Effect.Effect<A, E>) =>
+const at = <A, E>(place: Place, body: (objects: Objects["Service"]) => Effect.Effect<A, E>) =>
   Effect.gen(function* () {
     return yield* body(yield* Objects)
-  }).pipe(Effect.provide(openObjects(url)))
+  }).pipe(Effect.provide(place))
+
+const within = <A, E>(url: string, body: (objects: Objects["Service"]) => Effect.Effect<A, E>) =>
+  at(openObjects(url), body)
 
 const keysOf = (objects: Objects["Service"], prefix = "") =>
   Effect.map(Stream.runCollect(objects.list(prefix)), (found) => found.map(({ key }) => key))
@@ -89,15 +115,22 @@ const oddNames = [
   ".tmp/x"
 ]
 
-for (const { name, place } of stores) {
+for (const { name, place, run } of stores) {
   describe(name, () => {
-    it.live("does what a map would do, for any sequence of calls", () =>
+    const test = <A, E>(title: string, program: () => Effect.Effect<A, E>) =>
+      it(title, async () => {
+        await run(program)
+      })
+    const somewhere = <A, E>(body: (objects: Objects["Service"]) => Effect.Effect<A, E>) =>
+      Effect.flatMap(place, (where) => at(where, body))
+
+    test("does what a map would do, for any sequence of calls", () =>
       Effect.gen(function* () {
         const random = randomOf(`objects ${name}`)
-        const url = place()
+        const url = yield* place
         const names = ["a", "b/c", "b/d", "b-e", "b/c2/f", "z z", "ключ/1", "ключ/2"]
         const model = new Map<string, Uint8Array>()
-        yield* within(url, (objects) =>
+        yield* at(url, (objects) =>
           Effect.gen(function* () {
             for (let step = 0; step < 150; step++) {
               const key = random.pick(names)
@@ -139,17 +172,16 @@ for (const { name, place } of stores) {
           })
         )
         // Opened again, all is as it was.
-        yield* within(url, (objects) =>
+        yield* at(url, (objects) =>
           Effect.gen(function* () {
             assert.deepStrictEqual(yield* keysOf(objects), [...model.keys()].sort(compareKeys), random.seed)
             for (const [key, held] of model) assert.deepStrictEqual([...(yield* objects.get(key))], [...held])
           })
         )
-      })
-    )
+      }))
 
-    it.live("lets one of sixteen puts at once win, and keeps its bytes", () =>
-      within(place(), (objects) =>
+    test("lets one of sixteen puts at once win, and keeps its bytes", () =>
+      somewhere((objects) =>
         Effect.gen(function* () {
           const outcomes = yield* Effect.all(
             Array.from({ length: 16 }, (_, i) => objects.put("contended", [bytes(`writer ${i}`)])),
@@ -165,11 +197,10 @@ for (const { name, place } of stores) {
           }
           assert.strictEqual(text(yield* objects.get("contended")), `writer ${winners[0]}`)
         })
-      )
-    )
+      ))
 
-    it.live("reads ranges up to the end, and nothing past it", () =>
-      within(place(), (objects) =>
+    test("reads ranges up to the end, and nothing past it", () =>
+      somewhere((objects) =>
         Effect.gen(function* () {
           yield* objects.put("ten", [bytes("01234"), bytes("56789")])
           yield* objects.put("empty", [])
@@ -184,11 +215,10 @@ for (const { name, place } of stores) {
           assert.strictEqual((yield* objects.get("empty")).length, 0)
           assert.deepStrictEqual(yield* objects.head("empty"), Option.some({ key: "empty", bytes: 0 }))
         })
-      )
-    )
+      ))
 
-    it.live("says of what is not there that it is missing", () =>
-      within(place(), (objects) =>
+    test("says of what is not there that it is missing", () =>
+      somewhere((objects) =>
         Effect.gen(function* () {
           assert.strictEqual(yield* reasonOf(objects.get("nothing")), "missing")
           assert.strictEqual(yield* reasonOf(objects.get("nothing", { offset: 0, length: 5 })), "missing")
@@ -201,11 +231,10 @@ for (const { name, place } of stores) {
           assert.strictEqual((yield* objects.remove("once"))._tag, "Done")
           assert.strictEqual(yield* reasonOf(objects.get("once")), "missing")
         })
-      )
-    )
+      ))
 
-    it.live("takes names of any printable text, and stays where it is", () =>
-      within(place(), (objects) =>
+    test("takes names of any printable text, and stays where it is", () =>
+      somewhere((objects) =>
         Effect.gen(function* () {
           for (const key of oddNames) {
             assert.strictEqual((yield* objects.put(key, [bytes(key)]))._tag, "Done", JSON.stringify(key))
@@ -248,21 +277,19 @@ for (const { name, place } of stores) {
             assert.deepStrictEqual(outside, [])
           }
         })
-      )
-    )
+      ))
 
-    it.live("lists more than a page in order", () =>
-      within(place(), (objects) =>
+    test("lists more than a page in order", () =>
+      somewhere((objects) =>
         Effect.gen(function* () {
           const names = Array.from({ length: 1_050 }, (_, i) => `n/${i}`)
           yield* Effect.forEach(names, (key) => objects.put(key, []), { concurrency: 16 })
           assert.deepStrictEqual(yield* keysOf(objects, "n/"), [...names].sort(compareKeys))
         })
-      )
-    )
+      ))
 
-    it.live("keeps 20 MB given in parts", () =>
-      within(place(), (objects) =>
+    test("keeps 20 MB given in parts", () =>
+      somewhere((objects) =>
         Effect.gen(function* () {
           const random = randomOf(`large ${name}`)
           const parts = Array.from({ length: 5 }, (_, i) => random.bytes(4_000_000 + i))
@@ -279,14 +306,13 @@ for (const { name, place } of stores) {
           )
           assert.isTrue(whole.equals(yield* objects.get("large")))
         })
-      )
-    )
+      ))
   })
 }
 
 describe("a directory", () => {
   it.live("keeps a name and the same name as a folder apart", () =>
-    within(stores[0]!.place(), (objects) =>
+    within(`dir:${join(folder, `store-${fresh++}`)}`, (objects) =>
       Effect.gen(function* () {
         const names = [
           "..",
