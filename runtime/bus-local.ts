@@ -79,6 +79,7 @@ export interface Served {
 interface Route<S> {
   /** Who gets it, if it is exactly one: the usual case. */
   readonly only: S | undefined
+  readonly all: ReadonlyArray<S>
   readonly each: ReadonlyArray<S>
   readonly queues: ReadonlyArray<{ readonly servers: ReadonlyArray<S>; next: number }>
 }
@@ -98,6 +99,8 @@ export interface SubjectTable<S> {
   readonly remove: (server: S) => void
   /** Who gets the next message to the subject; undefined if it is nobody in the table. */
   readonly next: (subject: string) => S | ReadonlyArray<S> | undefined
+  /** All who serve it, whoever's turn it is. */
+  readonly all: (subject: string) => ReadonlyArray<S>
 }
 
 export const makeSubjectTable = <S extends Served = Server>(): SubjectTable<S> => {
@@ -121,9 +124,20 @@ export const makeSubjectTable = <S extends Served = Server>(): SubjectTable<S> =
     }
     return {
       only: found.length === 1 ? found[0] : undefined,
+      all: found,
       each: found.filter((server) => server.queue === undefined),
       queues: [...queues.values()].map((servers) => ({ servers, next: 0 }))
     }
+  }
+
+  const remembered = (subject: string): Route<S> | undefined => {
+    let route = routes.get(subject)
+    if (route === undefined && !routes.has(subject)) {
+      route = routeTo(subject)
+      if (routes.size >= ROUTES_MAX) routes.clear()
+      routes.set(subject, route)
+    }
+    return route
   }
 
   return {
@@ -144,12 +158,7 @@ export const makeSubjectTable = <S extends Served = Server>(): SubjectTable<S> =
       if (servers?.delete(server) === true && servers.size === 0) exact.delete(server.pattern)
     },
     next: (subject) => {
-      let route = routes.get(subject)
-      if (route === undefined && !routes.has(subject)) {
-        route = routeTo(subject)
-        if (routes.size >= ROUTES_MAX) routes.clear()
-        routes.set(subject, route)
-      }
+      const route = remembered(subject)
       if (route === undefined) return undefined
       if (route.only !== undefined) return route.only
       const chosen = [...route.each]
@@ -158,7 +167,8 @@ export const makeSubjectTable = <S extends Served = Server>(): SubjectTable<S> =
         queue.next = (queue.next + 1) % queue.servers.length
       }
       return chosen.length === 1 ? chosen[0] : chosen
-    }
+    },
+    all: (subject) => remembered(subject)?.all ?? []
   }
 }
 

@@ -1,10 +1,11 @@
 /**
  * The broker of a simulated world, with everything that nodes get of it: bus, log, metadata and leases. It is what a
- * NATS server or cluster is to the real adapters: linearizable and lossless in what it said was stored ("as
- * specified"), lossy and late in everything else.
+ * NATS server or cluster is to the real adapters: linearizable, and lossless in what it said was stored unless it loses
+ * power; lossy and late in everything else.
  *
- * Who breaks things changes `faults` and `network.faults`, or calls `elect`, `network.block`, `network.disconnect` and
- * so on. What struck is counted in `counts` and told to `world.struck`.
+ * Who breaks things changes `faults` and `network.faults`, or calls `network.block`, `network.disconnect`, `network.slow`,
+ * `servers.crash`, `servers.pause`, `servers.cutOff`, `elect`, `losePower` and `damage`. What struck is counted in
+ * `counts` and told to `world.struck`.
  *
  * @example
  * const broker = simBroker(world)
@@ -25,17 +26,30 @@ import { type Ledger, ledgerOf } from "./ledger.ts"
 import { channelStream, makeLog } from "./log.ts"
 import { makeMeta, metaStream } from "./meta.ts"
 import { calmNetwork, Network, type NetworkFaults } from "./network.ts"
-import { type BrokerFaults, BrokerServer, calmBroker, type OutageKind } from "./server.ts"
+import { calmStreams, JetStream, type StreamFaults } from "./jetstream.ts"
+import { Servers } from "./servers.ts"
 import { Session } from "./session.ts"
+import { type SubjectFaults, Subjects } from "./subjects.ts"
 import { type Chance, here, type SimNode, type World } from "./world.ts"
 
+export type BrokerFaults = StreamFaults & SubjectFaults
+export const calmBroker = (): BrokerFaults => ({ ...calmStreams(), spreadMs: 0 })
+
 export interface BrokerOptions {
+  /** Servers, and of each stream: 1 or 3. */
+  readonly replicas?: number | undefined
   /** What was accepted is written down there; without, in one of its own. */
   readonly ledger?: Ledger | undefined
   readonly channelBytesMax?: number | undefined
   /** Of a message's body; as a NATS server has it by default. */
   readonly payloadMax?: number | undefined
 }
+
+/**
+ * How a leader goes. "crash": with its server, and the connections to it. "pause": its server stands still. "step
+ * down": it leads no longer, and nothing else happens.
+ */
+export type ElectionKind = "crash" | "pause" | "step down"
 
 export interface Broker {
   /**
@@ -44,13 +58,18 @@ export interface Broker {
    */
   readonly layer: Layer.Layer<Bus | Log | Meta | Leases, StorageError>
   readonly network: Network
+  readonly servers: Servers
   readonly faults: BrokerFaults
   /** How often each thing happened. */
   readonly counts: { readonly [name: string]: number }
   readonly ledger: Ledger
-  /** No stream has a leader for so long. */
-  readonly elect: (kind: OutageKind, forMs: number) => void
-  /** Ends all faults, of the network too; what is on its way still comes. */
+  /** The metadata has no leader for about so long, and in case of a "step down" no other stream has. */
+  readonly elect: (kind: ElectionKind, forMs: number) => void
+  /** All servers are down for so long, and each channel lost up to `most` of the records that it said were stored. */
+  readonly losePower: (forMs: number, most: number) => void
+  /** Changes one bit of what is stored of a channel; says if there was anything. */
+  readonly damage: (channel: number) => boolean
+  /** Ends all faults, of the network too; what is on its way still comes, what was lost stays lost. */
   readonly heal: () => void
   /** What is in a channel now. */
   readonly entries: (channel: number) => ReadonlyArray<LogEntry>
@@ -59,42 +78,60 @@ export interface Broker {
 const PAYLOAD_MAX = 1024 * 1024 - limits.payloadMargin
 
 export const simBroker = (world: World, options: BrokerOptions = {}): Broker => {
-  const { channelBytesMax = limits.channelBytesMax, ledger = ledgerOf(world), payloadMax = PAYLOAD_MAX } = options
+  const {
+    channelBytesMax = limits.channelBytesMax,
+    ledger = ledgerOf(world),
+    payloadMax = PAYLOAD_MAX,
+    replicas = 1
+  } = options
   const counts: { [name: string]: number } = {}
   const struck = (what: string, node?: SimNode) => {
     counts[what] = (counts[what] ?? 0) + 1
     world.struck(what, node)
   }
-  const network = new Network(world, calmNetwork(), struck)
-  const server = new BrokerServer(network, calmBroker(), struck)
-  server.make(leasesStream(ledger))
-  server.make(metaStream(ledger))
+  const faults = calmBroker()
+  const servers = new Servers(world, replicas, struck)
+  const network = new Network(servers, calmNetwork(), struck)
+  const subjects = new Subjects(servers, faults, struck)
+  const streams = new JetStream(servers, faults, struck)
+  streams.make(leasesStream(ledger))
+  streams.make(metaStream(ledger))
 
   const ports = Effect.gen(function* () {
     const node = yield* here(Effect.succeed)
     const session = new Session(network, node)
     yield* session.open
-    for (const bucket of ["live", "meta"]) yield* askStream(server, session, bucket, () => undefined)
-    return Context.make(Bus, yield* makeBus(server, session, payloadMax)).pipe(
-      Context.add(Log, makeLog(server, session, ledger, channelBytesMax)),
-      Context.add(Meta, makeMeta(server, session)),
-      Context.add(Leases, makeLeases(server, session))
+    for (const bucket of ["live", "meta"]) yield* askStream(streams, session, bucket, () => undefined)
+    return Context.make(Bus, yield* makeBus(subjects, session, payloadMax)).pipe(
+      Context.add(Log, makeLog(streams, session, ledger, channelBytesMax)),
+      Context.add(Meta, makeMeta(streams, session)),
+      Context.add(Leases, makeLeases(streams, session))
     )
   })
 
   return {
     layer: Layer.effectContext(ports),
     network,
-    faults: server.faults,
+    servers,
+    faults,
     counts,
     ledger,
-    elect: (kind, forMs) => server.elect(kind, forMs),
+    elect: (kind, forMs) => {
+      const leader = streams.leaderOf("meta")
+      if (kind === "step down" || leader === undefined) streams.elect(forMs)
+      else if (kind === "crash") servers.crash(leader, forMs)
+      else servers.pause(leader, forMs)
+    },
+    losePower: (forMs, most) => streams.losePower(forMs, most),
+    damage: (channel) => streams.damage(channelStream(channel)),
     heal: () => {
-      server.heal()
+      Object.assign(faults, calmBroker())
+      servers.heal()
+      streams.heal()
       network.heal()
     },
     entries: (channel) =>
-      (server.streams.get(channelStream(channel))?.history ?? []).flatMap(({ data, goneAt, sequence }) =>
+      (streams.find(channelStream(channel))?.history ?? []).flatMap(({ data, goneAt, sequence }) =>
         goneAt === Infinity ? [{ sequence, data }] : []
       )
   }
@@ -113,8 +150,9 @@ export const drawFaults = (chance: Chance): { readonly broker: BrokerFaults; rea
       oldLeader: rate(0.3),
       behind: rate(0.5),
       expiryMs: chance.happens(0.5) ? chance.between(0, 900) : 0,
-      outageEveryMs: chance.happens(0.5) ? chance.between(500, 20_000) : 0,
-      outageMs: chance.between(100, 9_000)
+      electionEveryMs: chance.happens(0.5) ? chance.between(500, 20_000) : 0,
+      electionMs: chance.between(100, 9_000),
+      spreadMs: chance.pick([0, 1, 20])
     },
     network: {
       ...calmNetwork(),

@@ -4,7 +4,7 @@ import type { Entry, WatchEvent } from "../storage/meta.ts"
 import { isBelow } from "../storage/meta-rules.ts"
 import { StorageError } from "../storage/outcome.ts"
 import { openReader } from "./reader.ts"
-import type { BrokerServer } from "./server.ts"
+import type { JetStream } from "./jetstream.ts"
 import type { Session } from "./session.ts"
 import type { SimStream, Stored } from "./stream.ts"
 
@@ -20,7 +20,7 @@ const entryOf = ({ data, sequence, subject }: Stored): Entry => ({
 
 /** Asks whoever leads the stream, or once did. */
 export const askStream = <A>(
-  server: BrokerServer,
+  streams: JetStream,
   session: Session,
   stream: string,
   tell: (stream: SimStream, time: number) => A
@@ -30,7 +30,7 @@ export const askStream = <A>(
       label: `ask ${stream}`,
       bytes: 0,
       timeoutMs: ASK_TIMEOUT_MS,
-      at: (answer, connection) => server.question(connection, stream, answer, tell),
+      at: (answer, connection) => streams.question(connection, stream, answer, tell),
       unheard: (why) => new StorageError({ reason: "unavailable", detail: `${stream}: ${why}` })
     })
     return Effect.flatMap(question.wait, (told) =>
@@ -39,20 +39,20 @@ export const askStream = <A>(
   })
 
 /** What lies at a key: an entry, or the marker of one that went. */
-export const lastOf = (server: BrokerServer, session: Session, bucket: BucketName, key: string) =>
-  askStream(server, session, bucket, (stream, time) => {
+export const lastOf = (streams: JetStream, session: Session, bucket: BucketName, key: string) =>
+  askStream(streams, session, bucket, (stream, time) => {
     const found = stream.newestAt(key, time)
     return found === undefined ? undefined : { entry: entryOf(found), isMarker: found.isMarker }
   })
 
-export const getKey = (server: BrokerServer, session: Session, bucket: BucketName, key: string) =>
-  Effect.map(lastOf(server, session, bucket, key), (found) =>
+export const getKey = (streams: JetStream, session: Session, bucket: BucketName, key: string) =>
+  Effect.map(lastOf(streams, session, bucket, key), (found) =>
     found === undefined || found.isMarker ? Option.none<Entry>() : Option.some(found.entry)
   )
 
 /** Every key below `prefix`, "CaughtUp", then each change; fails as soon as one may have been missed. */
 export const watchBucket = (
-  server: BrokerServer,
+  streams: JetStream,
   session: Session,
   bucket: BucketName,
   prefix: string
@@ -61,12 +61,12 @@ export const watchBucket = (
     Effect.gen(function* () {
       const matches = ({ subject }: Stored) => isBelow(prefix, subject)
       const newest = yield* askStream(
-        server,
+        streams,
         session,
         bucket,
         (stream, time) => stream.newestMatching(matches, time)?.sequence ?? 0
       )
-      const reader = yield* openReader(server, session, { stream: bucket, matches, from: 1 })
+      const reader = yield* openReader(streams, session, { stream: bucket, matches, from: 1 })
       let isCaughtUp = false
       const page = Effect.fnUntraced(function* () {
         const events: Array<WatchEvent> = []

@@ -16,8 +16,8 @@ import {
   wireHeaders
 } from "../runtime/bus-local.ts"
 import { Bus, BusError, type Headers, type Message, type Reply } from "../runtime/bus.ts"
-import type { Answer, BrokerServer, Respond, Subscription } from "./server.ts"
 import type { Session } from "./session.ts"
+import type { Answer, Respond, Subjects, Subscription } from "./subjects.ts"
 
 const SUBSCRIBE_TIMEOUT_MS = 10_000
 /** Of all parts of one reply. */
@@ -32,7 +32,7 @@ const sizeOf = (data: Uint8Array, headers: Headers | undefined): number => {
 }
 
 export const makeBus = (
-  broker: BrokerServer,
+  subjects: Subjects,
   session: Session,
   payloadMax: number
 ): Effect.Effect<Bus["Service"], never, Scope.Scope> =>
@@ -72,14 +72,14 @@ export const makeBus = (
           label: subject,
           bytes: sizeOf(data, headers),
           timeoutMs: timeoutOf(timeoutMs),
-          at: (answer) => {
-            const servers = broker.subscriptions.next(subject)
+          at: (answer, { machine }) => {
+            const servers = subjects.route(subject, machine)
             if (servers === undefined) {
               return answer({ error: new BusError({ reason: "nobody", detail: `nobody serves ${subject}` }) })
             }
             const tell = (told: Answer) =>
               answer(told, "reply" in told ? sizeOf(told.reply.data, told.reply.headers) : 0)
-            for (const one of "length" in servers ? servers : [servers]) deliver(one, message, tell)
+            for (const one of servers) deliver(one, message, tell)
           },
           unheard: (why) => ({
             error:
@@ -130,10 +130,8 @@ export const makeBus = (
           if (data.length > payloadMax) return Effect.fail(tooLarge(subject, data.length, payloadMax))
           if (!session.isConnected) return Effect.fail(disconnected(`no connection to NATS for ${subject}`))
           const message: Message = { subject, data: data.slice(), headers: wireHeaders(headers) }
-          session.send(subject, sizeOf(data, message.headers), () => {
-            const servers = broker.subscriptions.next(subject)
-            if (servers === undefined) return
-            for (const one of "length" in servers ? servers : [servers]) deliver(one, message, undefined)
+          session.send(subject, sizeOf(data, message.headers), ({ machine }) => {
+            for (const one of subjects.route(subject, machine) ?? []) deliver(one, message, undefined)
           })
           return Effect.void
         }),
@@ -152,7 +150,7 @@ export const makeBus = (
               receive: (message, answer) =>
                 receive(server, message, answer === undefined ? undefined : responder(message.subject, answer))
             }
-            broker.subscribe(subscription)
+            subjects.add(subscription)
           })
         }
         subscribe()
@@ -162,7 +160,7 @@ export const makeBus = (
             table.remove(server)
             forget()
             session.send(`unserve ${pattern}`, 0, () => {
-              if (subscription !== undefined) broker.unsubscribe(subscription)
+              if (subscription !== undefined) subjects.remove(subscription)
             })
           })
         )

@@ -6,7 +6,7 @@ import { refusalOfLease } from "../storage/meta-rules.ts"
 import { done, type Outcome, type StorageError, unavailable } from "../storage/outcome.ts"
 import { getKey, lastOf, watchBucket } from "./bucket.ts"
 import type { Ledger } from "./ledger.ts"
-import { type BrokerServer, MARKER_TTL_MS } from "./server.ts"
+import { type JetStream, MARKER_TTL_MS } from "./jetstream.ts"
 import type { Session } from "./session.ts"
 import type { NewMessage, StreamOptions } from "./stream.ts"
 import { writeStream } from "./write.ts"
@@ -15,7 +15,7 @@ const nothing = new Uint8Array(0)
 
 export const leasesStream = (ledger: Ledger): StreamOptions => ({
   name: "live",
-  bytesMax: Infinity,
+  bytesMax: () => Infinity,
   isBucket: true,
   note: (stored) => {
     for (const { data, isMarker, sequence, subject } of stored) {
@@ -24,12 +24,12 @@ export const leasesStream = (ledger: Ledger): StreamOptions => ({
   }
 })
 
-export const makeLeases = (server: BrokerServer, session: Session): Leases["Service"] => {
+export const makeLeases = (streams: JetStream, session: Session): Leases["Service"] => {
   const write = (message: NewMessage, expected: number) =>
-    writeStream(server, session, "live", [message], { lastOfSubject: expected }, limits.commitTimeoutMs).wait
+    writeStream(streams, session, "live", [message], { lastOfSubject: expected }, limits.commitTimeoutMs).wait
 
   return Leases.of({
-    get: (key) => getKey(server, session, "live", key),
+    get: (key) => getKey(streams, session, "live", key),
     put: Effect.fnUntraced(
       function* (key, value, expected, ttlMs) {
         const refusal = refusalOfLease(key, ttlMs)
@@ -38,7 +38,7 @@ export const makeLeases = (server: BrokerServer, session: Session): Leases["Serv
         const outcome = yield* write(message, expected)
         if (outcome._tag !== "Refused" || outcome.reason !== "conflict" || expected !== 0) return outcome
         // A key that went leaves a marker for a while, which has a revision of its own: to us that is no key.
-        const found = yield* lastOf(server, session, "live", key)
+        const found = yield* lastOf(streams, session, "live", key)
         return found?.isMarker ? yield* write(message, found.entry.revision) : outcome
       },
       // Only the look at the marker fails, and by then the write was refused.
@@ -51,6 +51,6 @@ export const makeLeases = (server: BrokerServer, session: Session): Leases["Serv
       const outcome = yield* write(marker, expected)
       return outcome._tag === "Done" ? done(undefined) : outcome
     }),
-    watch: (prefix) => watchBucket(server, session, "live", prefix)
+    watch: (prefix) => watchBucket(streams, session, "live", prefix)
   })
 }

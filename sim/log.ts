@@ -9,17 +9,18 @@ import { ambiguous, done, type Outcome, refused, StorageError, unavailable } fro
 import { askStream } from "./bucket.ts"
 import type { Ledger } from "./ledger.ts"
 import { openReader } from "./reader.ts"
-import type { BrokerServer } from "./server.ts"
+import type { JetStream } from "./jetstream.ts"
 import { Once, type Session } from "./session.ts"
 import type { SimStream, StreamOptions } from "./stream.ts"
 import { writeStream } from "./write.ts"
 
 export const channelStream = (channel: number) => `channel ${channel}`
 
-const optionsOf = (ledger: Ledger, channel: number, bytesMax: number): StreamOptions => ({
+const optionsOf = (ledger: Ledger, channel: number, bytesMax: () => number): StreamOptions => ({
   name: channelStream(channel),
   bytesMax,
   isBucket: false,
+  lost: (from) => ledger.add({ _tag: "Lost", channel, from }),
   note: (stored) => {
     for (const { data, sequence } of stored) ledger.add({ _tag: "Stored", channel, sequence, data })
   }
@@ -32,11 +33,11 @@ const PURGE_TIMEOUT_MS = 5_000
 const everything = () => true
 
 const stateOf = (stream: SimStream, time: number): LogState => {
-  const { bytesMax, incarnation } = stream
-  return { ...stream.stateAt(time), bytesMax, incarnation }
+  const { incarnation } = stream
+  return { ...stream.stateAt(time), bytesMax: stream.bytesMax(), incarnation }
 }
 
-export const makeLog = (server: BrokerServer, session: Session, ledger: Ledger, bytesMax: number): Log["Service"] => {
+export const makeLog = (streams: JetStream, session: Session, ledger: Ledger, bytesMax: number): Log["Service"] => {
   const { recordBytesMax } = limits
   // The highest sequence that this process knows to be stored, of each channel: who tells a lower one is an old leader.
   const known = new Map<number, number>()
@@ -45,7 +46,7 @@ export const makeLog = (server: BrokerServer, session: Session, ledger: Ledger, 
     if (sequence > (known.get(channel) ?? 0)) known.set(channel, sequence)
   }
 
-  const info = (channel: number) => askStream(server, session, channelStream(channel), stateOf)
+  const info = (channel: number) => askStream(streams, session, channelStream(channel), stateOf)
 
   const send = (channel: number, batch: ReadonlyArray<Uint8Array>, expectedLast: number | undefined) => {
     const tooLarge = batch.find((data) => data.length > recordBytesMax)
@@ -57,7 +58,7 @@ export const makeLog = (server: BrokerServer, session: Session, ledger: Ledger, 
     const name = channelStream(channel)
     const messages = batch.map((data) => ({ subject: name, data }))
     const expected = expectedLast === undefined ? undefined : { last: expectedLast }
-    const { wait } = writeStream(server, session, name, messages, expected, limits.appendTimeoutMs)
+    const { wait } = writeStream(streams, session, name, messages, expected, limits.appendTimeoutMs)
     return Effect.map(wait, (outcome) => {
       if (outcome._tag === "Done") learn(channel, outcome.value)
       return outcome
@@ -69,7 +70,7 @@ export const makeLog = (server: BrokerServer, session: Session, ledger: Ledger, 
     Stream.unwrap(
       Effect.gen(function* () {
         const name = channelStream(channel)
-        const reader = yield* openReader(server, session, { stream: name, matches: everything, from })
+        const reader = yield* openReader(streams, session, { stream: name, matches: everything, from })
         let expected = from
         let idle = 0
         const purged = new StorageError({ reason: "unavailable", detail: `${name} was purged while it was read` })
@@ -118,10 +119,8 @@ export const makeLog = (server: BrokerServer, session: Session, ledger: Ledger, 
         bytes: 0,
         timeoutMs: limits.appendTimeoutMs,
         at: (answer) => {
-          if (!server.streams.has(channelStream(channel))) {
-            server.make(optionsOf(ledger, channel, bytesMax))
-            return answer(undefined)
-          }
+          const made = optionsOf(ledger, channel, () => Math.min(bytesMax, streams.faults.channelBytesMax))
+          if (streams.make(made)) return answer(undefined)
           answer(new StorageError({ reason: "unfit", detail: `there is a log of channel ${channel} already` }))
         },
         unheard: (why) => new StorageError({ reason: "unavailable", detail: why })
@@ -173,14 +172,12 @@ export const makeLog = (server: BrokerServer, session: Session, ledger: Ledger, 
           bytes: 0,
           timeoutMs: PURGE_TIMEOUT_MS,
           at: (answer, connection) => {
-            const stream = server.streams.get(name)
-            if (stream === undefined) return answer(ambiguous("there is no such stream"))
-            const carryOut = () => {
-              stream.purge(Math.min(upTo, stream.last), server.world.now)
+            const carryOut = (stream: SimStream) => {
+              stream.purge(Math.min(upTo, stream.last), streams.world.now)
               ledger.add({ _tag: "Purged", channel, before: upTo })
-              if (!server.happens("lostAnswer", connection.node)) answer(done(undefined))
+              if (!streams.happens("lostAnswer", connection.node)) answer(done(undefined))
             }
-            server.reach(connection, stream, carryOut, () => answer(ambiguous("nobody answers")))
+            streams.order(connection, name, carryOut, () => answer(ambiguous("nobody answers")))
           },
           unheard: ambiguous
         }).wait

@@ -7,7 +7,7 @@ import { StorageError } from "../storage/outcome.ts"
 import { askStream, getKey, watchBucket } from "./bucket.ts"
 import type { Ledger } from "./ledger.ts"
 import { openReader } from "./reader.ts"
-import type { BrokerServer } from "./server.ts"
+import type { JetStream } from "./jetstream.ts"
 import type { Session } from "./session.ts"
 import type { StreamOptions } from "./stream.ts"
 import { writeStream } from "./write.ts"
@@ -18,7 +18,7 @@ const picturesMax = 20
 
 export const metaStream = (ledger: Ledger): StreamOptions => ({
   name: "meta",
-  bytesMax: Infinity,
+  bytesMax: () => Infinity,
   isBucket: true,
   note: (stored) => {
     const changes = stored.map(({ data, isMarker, subject }): Change => ({
@@ -31,8 +31,8 @@ export const metaStream = (ledger: Ledger): StreamOptions => ({
 
 const everything = () => true
 
-export const makeMeta = (server: BrokerServer, session: Session): Meta["Service"] => {
-  const headOf = askStream(server, session, "meta", (stream, time) => stream.lastAt(time))
+export const makeMeta = (streams: JetStream, session: Session): Meta["Service"] => {
+  const headOf = askStream(streams, session, "meta", (stream, time) => stream.lastAt(time))
 
   /** Every key as of a head; nothing if the bucket changed meanwhile, since then the keys may be of several. */
   const picture = Effect.fnUntraced(function* () {
@@ -40,7 +40,7 @@ export const makeMeta = (server: BrokerServer, session: Session): Meta["Service"
     const entries = new Map<string, Entry>()
     let seen = 0
     if (head > 0) {
-      const reader = yield* openReader(server, session, { stream: "meta", matches: everything, from: 1 })
+      const reader = yield* openReader(streams, session, { stream: "meta", matches: everything, from: 1 })
       while (seen < head) {
         for (const { data, isMarker, sequence, subject } of yield* reader.next(false)) {
           seen = sequence
@@ -54,7 +54,7 @@ export const makeMeta = (server: BrokerServer, session: Session): Meta["Service"
   }, Effect.scoped)
 
   return Meta.of({
-    get: (key) => getKey(server, session, "meta", key),
+    get: (key) => getKey(streams, session, "meta", key),
     snapshot: Effect.gen(function* () {
       for (let attempt = 0; attempt < picturesMax; attempt++) {
         const found = yield* picture()
@@ -70,8 +70,8 @@ export const makeMeta = (server: BrokerServer, session: Session): Meta["Service"
         data: value ?? nothing,
         isMarker: value === undefined
       }))
-      return yield* writeStream(server, session, "meta", messages, { last: expectedHead }, limits.commitTimeoutMs).wait
+      return yield* writeStream(streams, session, "meta", messages, { last: expectedHead }, limits.commitTimeoutMs).wait
     }),
-    watch: (prefix) => watchBucket(server, session, "meta", prefix)
+    watch: (prefix) => watchBucket(streams, session, "meta", prefix)
   })
 }

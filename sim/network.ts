@@ -1,11 +1,12 @@
 /**
- * The network of a simulated world: one connection after the other between each node and the broker. A connection
- * delivers what was sent in that order, or breaks; so messages overtake each other only on different connections.
+ * The network of a simulated world: one connection after the other between each node and a server of the broker. A
+ * connection delivers what was sent in that order, or breaks; so messages overtake each other only on different ones.
  *
  * Every message is an event of its receiver. A way that is blocked keeps what it carries, as TCP does, and goes on when
  * it is free again; whoever hears nothing for too long gives the connection up, and what is still on its way may then
  * be lost, or arrive late.
  */
+import type { Machine, Servers, Turn } from "./servers.ts"
 import type { Chance, SimNode, World } from "./world.ts"
 
 /** All of it can change while the world runs. */
@@ -17,6 +18,8 @@ export interface NetworkFaults {
   tailMs: number
   /** Of one connection. */
   bytesPerMs: number
+  /** A server breaks a connection with more than this on its way down: a slow consumer. */
+  pendingBytesMax: number
   /** Probability that what a node sent on a connection that broke still arrives, when it can. */
   late: number
 }
@@ -26,6 +29,7 @@ export const calmNetwork = (): NetworkFaults => ({
   tail: 0,
   tailMs: 0,
   bytesPerMs: 100_000,
+  pendingBytesMax: 64 * 1024 * 1024,
   late: 0
 })
 
@@ -39,17 +43,29 @@ export type Struck = (what: string, node?: SimNode) => void
 const BYTES_MIN = 64
 /** A client pings every 5 s and gives up with the third that is not answered. */
 const STALE_MS: readonly [number, number] = [10_000, 15_000]
-/** A server that hears nothing of a client, and cannot tell it so, keeps its subscriptions for so long. */
+/** A server keeps the subscriptions of a client for so long after it heard of it for the last time. */
 const GHOST_MS = 240_000
+
+/** Where a node is, as the network sees it. */
+interface Place {
+  readonly node: SimNode
+  readonly chance: Chance
+  /** Everything takes so many times as long. */
+  slow: number
+  upBlocked: boolean
+  downBlocked: boolean
+}
 
 /** One direction of a connection. */
 class Lane {
   isBlocked = false
+  /** On their way. */
+  bytes = 0
   private readonly network: Network
   private readonly place: Place
   private readonly receiver: SimNode | undefined
   private readonly life: number
-  private inFlight: Array<() => void> = []
+  private inFlight: Array<{ readonly bytes: number; readonly arrive: () => void }> = []
   private at = 0
   /** Messages whose time came while it was blocked. */
   private due = 0
@@ -64,7 +80,8 @@ class Lane {
   send(label: string, bytes: number, arrive: () => void): void {
     const { network, place } = this
     const { now } = network.world
-    this.inFlight.push(arrive)
+    this.inFlight.push({ bytes, arrive })
+    this.bytes += bytes
     const transfer = (bytes + BYTES_MIN) / network.faults.bytesPerMs
     this.at = Math.max(this.at, now + network.delay(place)) + transfer * place.slow
     this.expect(this.at - now, label)
@@ -83,6 +100,7 @@ class Lane {
   lose(): number {
     const lost = this.inFlight.length
     this.inFlight = []
+    this.bytes = 0
     return lost
   }
 
@@ -92,47 +110,52 @@ class Lane {
   }
 
   private readonly arrive = () => {
-    if (this.isBlocked) this.due++
-    else this.inFlight.shift()?.()
+    if (this.isBlocked) {
+      this.due++
+      return
+    }
+    const next = this.inFlight.shift()
+    if (next === undefined) return
+    this.bytes -= next.bytes
+    next.arrive()
   }
-}
-
-/** Where a node is, as the network sees it. */
-interface Place {
-  readonly node: SimNode
-  readonly chance: Chance
-  /** Everything takes so many times as long. */
-  slow: number
-  upBlocked: boolean
-  downBlocked: boolean
-  /** How often it was blocked: a wait that began before does not count for the next. */
-  blocks: number
 }
 
 /** One connection. Each side learns in its own time that it is over. */
 export class Connection {
   readonly node: SimNode
+  readonly machine: Machine
   /** As the node sees it. */
   isOpen = true
-  /** As the broker sees it. */
+  /** As the server sees it. */
   isKnown = true
   private readonly network: Network
+  private readonly place: Place
   private readonly up: Lane
   private readonly down: Lane
-  /** At the broker, when it learns that the connection is over. */
+  /** How often it was blocked: a wait that began before does not count for the next. */
+  private blocks = 0
+  /** At the server, when it learns that the connection is over. */
   private readonly ends = new Set<() => void>()
   /** At the node, when it learns that the connection is over. */
   private readonly losses = new Set<() => void>()
 
-  constructor(network: Network, place: Place) {
+  constructor(network: Network, place: Place, machine: Machine) {
     this.network = network
+    this.place = place
     this.node = place.node
+    this.machine = machine
     this.up = new Lane(network, place, undefined)
     this.down = new Lane(network, place, place.node)
-    this.block(place)
+    this.review()
   }
 
-  /** From the node to the broker. */
+  /** Whether what the server says now gets through. */
+  get isHeard(): boolean {
+    return this.isOpen && this.isKnown && !this.down.isBlocked
+  }
+
+  /** From the node to the server. */
   toBroker(label: string, bytes: number, arrive: () => void): void {
     if (!this.isOpen) return
     this.up.send(label, bytes, () => {
@@ -140,21 +163,22 @@ export class Connection {
     })
   }
 
-  /** From the broker to the node. */
+  /** From the server to the node. */
   toNode(label: string, bytes: number, arrive: () => void): void {
     if (!this.isKnown) return
+    if (this.down.bytes + bytes > this.network.faults.pendingBytesMax) {
+      this.network.struck("slow consumer", this.node)
+      return this.break()
+    }
     this.down.send(label, bytes, () => {
       if (this.isOpen) arrive()
     })
   }
 
-  /** Whether what the broker says now gets through. */
-  get isHeard(): boolean {
-    return this.isOpen && this.isKnown && !this.down.isBlocked
-  }
-
+  /** Calls back when the server has done with it; at once if it has already. */
   atEnd(callback: () => void): void {
-    this.ends.add(callback)
+    if (this.isKnown) this.ends.add(callback)
+    else callback()
   }
 
   onLost(callback: () => void): () => void {
@@ -164,52 +188,61 @@ export class Connection {
     }
   }
 
-  /** The node has done with it: what it sent before arrives, and then the broker knows. */
+  /** The node has done with it: what it sent before arrives, and then the server knows. */
   close(): void {
     this.toBroker("close", 0, () => this.end())
     this.isOpen = false
   }
 
-  /** It breaks in the middle, and both sides see it. */
+  /** It breaks in the middle, and both sides see it, the node if it lives. */
   break(): void {
     const lost = this.up.lose() + this.down.lose()
-    if (lost > 0) this.network.struck("disconnect", this.node)
+    if (lost > 0) this.network.struck("lost in flight", this.node)
     this.end()
-    this.giveUp()
+    const { node } = this
+    this.network.world.after(0, () => this.giveUp(), node, node.life, "broken")
   }
 
-  /** The node takes it for broken. What it sent is on its way still, or is not. */
-  abandon(): void {
-    const { faults, struck } = this.network
-    if (!this.network.chance.happens(faults.late)) this.up.lose()
-    else struck("late", this.node)
-    this.giveUp()
-  }
-
-  block({ downBlocked, upBlocked }: Place): void {
-    if (upBlocked) this.up.isBlocked = true
+  /** Looks again at what blocks it. */
+  review(): void {
+    const { downBlocked, upBlocked } = this.place
+    const { isPaused } = this.machine
+    const wasBlocked = this.up.isBlocked || this.down.isBlocked
+    if (upBlocked || isPaused) this.up.isBlocked = true
     else this.up.unblock()
-    if (downBlocked) this.down.isBlocked = true
+    if (downBlocked || isPaused) this.down.isBlocked = true
     else this.down.unblock()
+    const isBlocked = this.up.isBlocked || this.down.isBlocked
+    if (isBlocked !== wasBlocked) this.blocks++
+    if (isBlocked && !wasBlocked) this.expectStale()
     // A packet to a connection that the node closed long ago is answered with a reset.
-    if (!upBlocked && !downBlocked && !this.isOpen && this.isKnown) {
-      this.up.send("reset", 0, () => this.end())
-    }
-  }
-
-  /** The broker knows that it is over. */
-  end(): void {
-    if (!this.isKnown) return
-    this.isKnown = false
-    this.network.forget(this)
-    for (const end of this.ends) end()
+    if (!isBlocked && !this.isOpen) this.reset()
   }
 
   /** The node crashed: its kernel says so, if it can. */
   crashed(): void {
     this.isOpen = false
+    this.reset()
+  }
+
+  private reset(): void {
     this.up.send("reset", 0, () => this.end())
-    this.network.world.after(GHOST_MS, () => this.end(), undefined, 0, "ghost")
+  }
+
+  private expectStale(): void {
+    const { blocks, network, node } = this
+    const stale = () => {
+      if (this.blocks === blocks && this.isOpen) this.abandon()
+    }
+    network.world.after(network.chance.between(...STALE_MS), stale, node, node.life, "stale")
+  }
+
+  /** The node takes it for broken. What it sent is on its way still, or is not: in the socket of a server it is. */
+  private abandon(): void {
+    const { chance, faults, struck } = this.network
+    if (this.machine.isPaused || chance.happens(faults.late)) struck("late connection", this.node)
+    else this.up.lose()
+    this.giveUp()
   }
 
   private giveUp(): void {
@@ -218,26 +251,36 @@ export class Connection {
     this.network.world.after(GHOST_MS, () => this.end(), undefined, 0, "ghost")
     for (const lost of [...this.losses]) lost()
   }
+
+  private end(): void {
+    if (!this.isKnown) return
+    this.isKnown = false
+    this.network.forget(this)
+    for (const end of this.ends) end()
+  }
 }
 
 export class Network {
   readonly world: World
+  readonly servers: Servers
   readonly faults: NetworkFaults
   readonly struck: Struck
   readonly chance: Chance
   private readonly places = new Map<SimNode, Place>()
   private readonly connections = new Set<Connection>()
 
-  constructor(world: World, faults: NetworkFaults, struck: Struck) {
-    this.world = world
+  constructor(servers: Servers, faults: NetworkFaults, struck: Struck) {
+    this.world = servers.world
+    this.servers = servers
     this.faults = faults
     this.struck = struck
-    this.chance = world.chance("network")
+    this.chance = this.world.chance("network")
+    servers.onTurn((machine, turn) => this.turn(machine, turn))
   }
 
-  /** The node in its present life begins a connection. */
-  connect(node: SimNode): Connection {
-    const connection = new Connection(this, this.place(node))
+  /** The node in its present life begins a connection to a server. */
+  connect(node: SimNode, machine: Machine): Connection {
+    const connection = new Connection(this, this.place(node), machine)
     this.connections.add(connection)
     return connection
   }
@@ -247,27 +290,20 @@ export class Network {
     const place = this.place(node)
     place.upBlocked = ways !== "down"
     place.downBlocked = ways !== "up"
-    const blocks = ++place.blocks
     this.struck(`blocked ${ways}`, node)
-    for (const connection of this.of(node)) {
-      connection.block(place)
-      const giveUp = () => {
-        if (place.blocks === blocks && connection.isOpen) connection.abandon()
-      }
-      this.world.after(this.chance.between(...STALE_MS), giveUp, node, node.life, "stale")
-    }
+    for (const connection of this.of(node)) connection.review()
   }
 
   mend(node: SimNode): void {
     const place = this.place(node)
     place.upBlocked = false
     place.downBlocked = false
-    place.blocks++
-    for (const connection of this.of(node)) connection.block(place)
+    for (const connection of this.of(node)) connection.review()
   }
 
   /** Breaks the node's connections: what is in flight is lost. It may connect again at once. */
   disconnect(node: SimNode): void {
+    this.struck("disconnect", node)
     for (const connection of this.of(node)) connection.break()
   }
 
@@ -275,11 +311,6 @@ export class Network {
   slow(node: SimNode, times: number): void {
     this.place(node).slow = times
     if (times > 1) this.struck("slow link", node)
-  }
-
-  isBlocked(node: SimNode): boolean {
-    const { downBlocked, upBlocked } = this.place(node)
-    return upBlocked || downBlocked
   }
 
   /** All ways are free, and as fast as usual. */
@@ -302,6 +333,14 @@ export class Network {
     this.connections.delete(connection)
   }
 
+  private turn(machine: Machine, turn: Turn): void {
+    for (const connection of [...this.connections]) {
+      if (connection.machine !== machine) continue
+      if (turn === "crash") connection.break()
+      else connection.review()
+    }
+  }
+
   private of(node: SimNode): ReadonlyArray<Connection> {
     return [...this.connections].filter((one) => one.node === node)
   }
@@ -310,7 +349,7 @@ export class Network {
     let place = this.places.get(node)
     if (place === undefined) {
       const chance = this.world.chance(`network of ${node.name}`)
-      place = { node, chance, slow: 1, upBlocked: false, downBlocked: false, blocks: 0 }
+      place = { node, chance, slow: 1, upBlocked: false, downBlocked: false }
       this.places.set(node, place)
       node.onCrash(() => {
         for (const connection of this.of(node)) connection.crashed()

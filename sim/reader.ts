@@ -7,8 +7,9 @@
 import { Effect, type Scope } from "effect"
 import { StorageError } from "../storage/outcome.ts"
 import type { Connection } from "./network.ts"
-import type { BrokerServer } from "./server.ts"
+import type { JetStream } from "./jetstream.ts"
 import type { Session } from "./session.ts"
+import type { Machine } from "./servers.ts"
 import type { SimStream, Stored } from "./stream.ts"
 
 export interface Reader {
@@ -32,70 +33,85 @@ const HEARTBEAT_MS = 1_000
 const SILENCE_MAX_MS = 4_000
 const ASK_TIMEOUT_MS = 5_000
 
-/** What the broker keeps for a reader. */
+/** What a server of the broker keeps for a reader, beside a replica of the stream. */
 class Consumer {
-  isAlive = true
-  private readonly server: BrokerServer
+  private readonly streams: JetStream
   private readonly stream: SimStream
   private readonly connection: Connection
+  private readonly machine: Machine
   private readonly options: ReaderOptions
   private readonly deliver: (page: ReadonlyArray<Stored>) => void
   private readonly behindMs: number
+  private readonly forget: () => void
   private position: number
+  private isAlive = true
   private isPumping = false
 
   constructor(
-    server: BrokerServer,
+    streams: JetStream,
     stream: SimStream,
     connection: Connection,
     options: ReaderOptions,
     deliver: (page: ReadonlyArray<Stored>) => void
   ) {
-    this.server = server
+    this.streams = streams
     this.stream = stream
     this.connection = connection
     this.options = options
     this.deliver = deliver
     this.position = options.from - 1
-    const { chance, faults } = server
-    this.behindMs = server.happens("behind", connection.node) ? chance.between(0, faults.behindMs) : 0
+    const { chance, faults, servers } = streams
+    this.machine = chance.pick(servers.all.filter((one) => one.isUp && servers.reaches(connection.machine, one)))
+    this.behindMs = streams.happens("behind", connection.node) ? chance.between(0, faults.behindMs) : 0
     stream.followers.add(this.wake)
     connection.atEnd(this.end)
+    this.forget = servers.onTurn((machine, turn) => {
+      if (machine !== this.machine) return
+      // It was in memory.
+      if (turn === "crash") this.end()
+      else this.wake()
+    })
     this.wake()
   }
 
   /** Nothing that its replica has is left to be sent. */
   get isIdle(): boolean {
-    return !this.isPumping && this.position >= this.stream.lastAt(this.server.world.now - this.behindMs)
+    return !this.isPumping && this.position >= this.stream.lastAt(this.knows)
   }
 
+  /** Whether a heartbeat comes through. */
   get isHeard(): boolean {
-    return this.isAlive && this.connection.isHeard && this.server.away() === undefined
+    return this.isAlive && this.connection.isHeard && this.isServed
   }
 
   readonly end = (): void => {
     this.isAlive = false
+    this.forget()
     this.stream.followers.delete(this.wake)
   }
 
+  /** As of when its replica has everything. */
+  private get knows(): number {
+    return (this.machine.cutOffSince ?? this.streams.world.now) - this.behindMs
+  }
+
+  private get isServed(): boolean {
+    return !this.machine.isPaused && this.streams.servers.reaches(this.machine, this.connection.machine)
+  }
+
   private readonly wake = () => {
-    if (this.isPumping) return
+    if (this.isPumping || !this.isAlive) return
     this.isPumping = true
-    this.server.world.after(this.behindMs, this.pump, undefined, 0, "consumer")
+    this.streams.world.after(this.behindMs, this.pump, undefined, 0, "consumer")
   }
 
   private readonly pump = () => {
     this.isPumping = false
-    if (!this.isAlive) return
-    const { server, stream } = this
-    const outage = server.away()
-    if (outage !== undefined) {
-      this.isPumping = true
-      server.world.after(outage.until - server.world.now, this.pump, undefined, 0, "consumer")
-      return
-    }
-    if (server.happens("broken", this.connection.node)) return this.end()
-    const time = server.world.now - this.behindMs
+    // Its server goes on by itself when it can.
+    if (!this.isAlive || !this.isServed) return
+    const { streams, stream } = this
+    if (streams.happens("broken", this.connection.node)) return this.end()
+    const time = this.knows
     const found = stream.after(this.position, time, this.options.matches, PAGE)
     const page: Array<Stored> = []
     let bytes = 0
@@ -107,14 +123,14 @@ class Consumer {
     const isLast = page.length === found.length && found.length < PAGE
     this.position = isLast ? Math.max(this.position, stream.lastAt(time)) : page[page.length - 1]!.sequence
     if (page.length > 0) this.connection.toNode("page", bytes, () => this.deliver(page))
-    if (stream.last > this.position) this.wake()
+    if (this.machine.cutOffSince === undefined && stream.last > this.position) this.wake()
   }
 }
 
 const unavailable = (detail: string) => new StorageError({ reason: "unavailable", detail })
 
 export const openReader = Effect.fnUntraced(function* (
-  server: BrokerServer,
+  streams: JetStream,
   session: Session,
   options: ReaderOptions
 ): Effect.fn.Return<Reader, StorageError, Scope.Scope> {
@@ -122,6 +138,7 @@ export const openReader = Effect.fnUntraced(function* (
   let failure: StorageError | undefined
   let isIdle = false
   let wake: (() => void) | undefined
+  let heardAt = session.world.now
 
   const fail = (detail: string) => {
     failure ??= unavailable(`reading ${options.stream}: ${detail}`)
@@ -139,18 +156,17 @@ export const openReader = Effect.fnUntraced(function* (
     bytes: 0,
     timeoutMs: ASK_TIMEOUT_MS,
     at: (answer, connection) =>
-      server.question(
+      streams.question(
         connection,
         options.stream,
         answer,
-        (stream) => new Consumer(server, stream, connection, options, receive)
+        (stream) => new Consumer(streams, stream, connection, options, receive)
       ),
     unheard: unavailable
   })
   const consumer = yield* made.wait
   if (consumer instanceof StorageError) return yield* consumer
 
-  let heardAt = session.world.now
   let lookedAt = session.world.now
   const look = () => {
     const { now } = session.world

@@ -43,6 +43,8 @@ export interface Question<A> {
 }
 
 const CONNECT_TIMEOUT_MS = 5_000
+/** Until it hears that a server is down. */
+const REFUSED_MS = 1
 /** Before it tries again, and up to twice as long. */
 const RECONNECT_MS = 100
 
@@ -55,12 +57,15 @@ export class Session {
   private isClosed = false
   private readonly losses = new Set<() => void>()
   private readonly returns = new Set<() => void>()
+  /** Which server is asked: all in turn, from any on. */
+  private turn: number
 
   constructor(network: Network, node: SimNode) {
     this.world = network.world
     this.network = network
     this.node = node
     this.life = node.life
+    this.turn = network.chance.below(network.servers.all.length)
   }
 
   get isConnected(): boolean {
@@ -118,13 +123,13 @@ export class Session {
   /** Connects, or fails "unavailable". */
   readonly open: Effect.Effect<void, StorageError, Scope.Scope> = Effect.acquireRelease(
     Effect.callback<void, StorageError>((resume) => {
-      this.dial((isConnected) =>
-        resume(
-          isConnected
-            ? Effect.void
-            : Effect.fail(new StorageError({ reason: "unavailable", detail: "no NATS server answers" }))
-        )
-      )
+      const tries = (left: number) =>
+        this.dial((isConnected) => {
+          if (isConnected) resume(Effect.void)
+          else if (left > 1) tries(left - 1)
+          else resume(Effect.fail(new StorageError({ reason: "unavailable", detail: "no NATS server answers" })))
+        })
+      tries(this.network.servers.all.length)
     }),
     () =>
       Effect.sync(() => {
@@ -135,7 +140,14 @@ export class Session {
   )
 
   private dial(ended: (isConnected: boolean) => void): void {
-    const connection = this.network.connect(this.node)
+    const { all } = this.network.servers
+    this.turn = (this.turn + 1) % all.length
+    const machine = all[this.turn]!
+    if (!machine.isUp) {
+      this.after(REFUSED_MS, "refused", () => ended(false))
+      return
+    }
+    const connection = this.network.connect(this.node, machine)
     let isOver = false
     const end = (isConnected: boolean) => {
       if (isOver) return

@@ -37,11 +37,13 @@ export type Expectation = { readonly last: number } | { readonly lastOfSubject: 
 
 export interface StreamOptions {
   readonly name: string
-  readonly bytesMax: number
+  readonly bytesMax: () => number
   /** Only the newest message of each subject is kept. */
   readonly isBucket: boolean
   /** Hears of everything that is stored, for those who check the run. */
   readonly note: (stored: ReadonlyArray<Stored>) => void
+  /** Hears that everything from a sequence on was lost. */
+  readonly lost?: (from: number) => void
 }
 
 /** What a message takes beside its data, about. */
@@ -51,24 +53,24 @@ const bytesOf = ({ data, subject }: NewMessage) => data.length + subject.length 
 
 export class SimStream {
   readonly name: string
-  readonly bytesMax: number
+  readonly bytesMax: () => number
   /** Which making of the stream it is. */
   readonly incarnation: string
   /** By sequence - 1: everything that ever was in it. */
   readonly history: Array<Stored> = []
   /** Everybody who waits for more. */
   readonly followers = new Set<() => void>()
-  private readonly isBucket: boolean
-  private readonly note: StreamOptions["note"]
+  readonly isBucket: boolean
+  private readonly options: StreamOptions
   private readonly newest = new Map<string, number>()
   private first = 1
   private bytes = 0
 
-  constructor({ bytesMax, isBucket, name, note }: StreamOptions, incarnation: string) {
-    this.name = name
-    this.note = note
-    this.bytesMax = bytesMax
-    this.isBucket = isBucket
+  constructor(options: StreamOptions, incarnation: string) {
+    this.options = options
+    this.name = options.name
+    this.bytesMax = options.bytesMax
+    this.isBucket = options.isBucket
     this.incarnation = incarnation
   }
 
@@ -85,7 +87,7 @@ export class SimStream {
       if (last !== wanted) return refused("conflict", `wrong last sequence: ${last}`)
     }
     const bytes = batch.reduce((total, message) => total + bytesOf(message), 0)
-    if (this.bytes + bytes > this.bytesMax) return refused("full", "maximum bytes exceeded")
+    if (this.bytes + bytes > this.bytesMax()) return refused("full", "maximum bytes exceeded")
     this.bytes += bytes
     for (const { data, isMarker = false, subject } of batch) {
       const sequence = this.last + 1
@@ -94,7 +96,7 @@ export class SimStream {
       this.forget(this.newestOf(subject), now)
       this.newest.set(subject, sequence)
     }
-    this.note(this.history.slice(-batch.length))
+    this.options.note(this.history.slice(-batch.length))
     for (const wake of [...this.followers]) wake()
     return done(this.last)
   }
@@ -117,6 +119,26 @@ export class SimStream {
   /** Forgets what is below `before`. */
   purge(before: number, now: number): void {
     for (let sequence = this.first; sequence < before && sequence <= this.last; sequence++) this.forget(sequence, now)
+  }
+
+  /** The newest so many are gone, as if they had never been: their sequences are given again. */
+  lose(count: number): void {
+    const from = Math.max(0, this.last - count)
+    const lost = this.history.splice(from)
+    if (lost.length === 0) return
+    const since = lost[0]!.at
+    this.newest.clear()
+    this.bytes = 0
+    this.first = this.last + 1
+    for (const message of this.history) {
+      // What was taken away since is there again.
+      if (message.goneAt >= since) message.goneAt = Infinity
+      if (message.goneAt !== Infinity) continue
+      this.first = Math.min(this.first, message.sequence)
+      this.bytes += bytesOf(message)
+      if (this.isBucket) this.newest.set(message.subject, message.sequence)
+    }
+    this.options.lost?.(from + 1)
   }
 
   /** The newest sequence that there was at a time. */

@@ -1,6 +1,6 @@
 /** Writing to a stream of the broker, as storage/jetstream-publish.ts does: once, and what the stream said. */
 import { ambiguous, type Outcome, refused, unavailable } from "../storage/outcome.ts"
-import type { BrokerServer } from "./server.ts"
+import type { JetStream } from "./jetstream.ts"
 import { Once, type Session } from "./session.ts"
 import type { Expectation, NewMessage } from "./stream.ts"
 
@@ -9,7 +9,7 @@ const BATCH_MAX = 1_000
 
 /** Hands over one message, or an atomic batch, at once, in order of the calls; what comes is the outcome. */
 export const writeStream = (
-  server: BrokerServer,
+  streams: JetStream,
   session: Session,
   stream: string,
   messages: ReadonlyArray<NewMessage>,
@@ -34,7 +34,7 @@ export const writeStream = (
     label: `write ${stream}`,
     bytes: copies.reduce((total, { data }) => total + data.length, 0),
     timeoutMs,
-    at: (answer, connection) => server.write(connection, stream, copies, expected, answer),
+    at: (answer, connection) => streams.write(connection, stream, copies, expected, answer),
     unheard: ambiguous
   })
 }

@@ -24,8 +24,7 @@ import { decodeRecord, encodeRecord, type LogRecord, RecordDamaged, type RecordH
 import type { Written } from "../../protocols/streaming-node.ts"
 import { fromMillis, later, type Timestamp } from "../../protocols/timestamp.ts"
 import { makeSignal } from "../../runtime/signal.ts"
-import { type Broker, drawFaults, simBroker } from "../../sim/broker.ts"
-import { type BrokerFaults, calmBroker } from "../../sim/server.ts"
+import { type Broker, type BrokerFaults, calmBroker, drawFaults, simBroker } from "../../sim/broker.ts"
 import { ask, on, type SimNode, World } from "../../sim/world.ts"
 import { Log } from "../../storage/log.ts"
 import { forSeeds } from "../support/seeds.ts"
@@ -161,8 +160,9 @@ interface Options {
 const runWorld = (seed: number, { faults = (drawn) => drawn, takeovers = 3, ways = rightly }: Options): Run => {
   const world = new World(`writer ${seed}`, { preempt: [0, 0.005, 0.05, 0.2][seed % 4]! })
   const chance = world.chance("director")
-  const broker = simBroker(world)
+  const broker = simBroker(world, { replicas: seed % 2 === 0 ? 1 : 3 })
   const drawn = drawFaults(world.chance("faults"))
+  const serversBreak = takeovers > 0 && chance.happens(0.7)
   const counts: { [name: string]: number } = {}
   const count = (name: string) => (counts[name] = (counts[name] ?? 0) + 1)
   const nodes = ["a", "b", "c"].map((name) => world.node(name))
@@ -261,12 +261,21 @@ const runWorld = (seed: number, { faults = (drawn) => drawn, takeovers = 3, ways
       mine.changed.notify()
     }
   })
+  /** Something happens to a server, if the seed has it so. */
+  const breakServers = () => {
+    if (!serversBreak) return
+    const machine = chance.pick(broker.servers.all)
+    const forMs = chance.between(10, 20_000)
+    const what = chance.pick(["crash", "pause", "cutOff"] as const)
+    broker.servers[what](machine, forMs)
+  }
   const trouble = Effect.gen(function* () {
     for (let i = 0; i < takeovers; i++) {
       yield* Effect.sleep(chance.between(1, chance.pick([50, 500, 5_000])))
       const old = activations.at(-1)!
       const what = chance.pick(["goes on", "paused", "killed", "paused before"])
       count(what)
+      breakServers()
       if (what.startsWith("paused")) old.node.pause(chance.between(1, 12_000))
       if (what === "killed") old.node.crash()
       if (what === "paused before") yield* Effect.sleep(chance.between(1, 100))
@@ -399,7 +408,15 @@ describe("a channel's writer", () => {
     for (const name of ["goes on", "paused", "killed", "acknowledged", "unknown", "refused", "conflict"]) {
       assert.isAbove(counts[name] ?? 0, 20, `${name}: ${JSON.stringify(counts)}`)
     }
-    for (const name of ["lostAnswer", "lostRequest", "late", "broken", "oldLeader", "heldInOutage", "lostInOutage"]) {
+    for (const name of [
+      "lostAnswer",
+      "lostRequest",
+      "late",
+      "broken",
+      "oldLeader",
+      "heldInElection",
+      "lostInElection"
+    ]) {
       assert.isAbove(counts[name] ?? 0, 20, `${name}: ${JSON.stringify(counts)}`)
     }
     assert.strictEqual(counts["deepest"], limits.pipelineDepth - 1)
