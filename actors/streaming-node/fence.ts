@@ -27,10 +27,14 @@ export type Fenced =
 interface Met {
   fenced: boolean
   later: string | undefined
+  /** How often in a row the log was said to end before what we know of it. */
+  short: number
 }
 
 const RETRY_FIRST_MS = 10
 const RETRY_MAX_MS = 1_000
+/** So many tries take more than 20 s, and a leader that was cut off and still answers gives up after 10. */
+const SHORT_MAX = 30
 
 const stale = (detail: string): Fenced => ({ _tag: "Stale", detail })
 const damaged = (detail: string): Fenced => ({ _tag: "Damaged", detail })
@@ -69,7 +73,8 @@ export const fence = Effect.fnUntraced(function* (
   const log = yield* Log
   const met: Met = {
     fenced: false,
-    later: chain.epoch > who.epoch ? `the log is in epoch ${chain.epoch}, above ours (${who.epoch})` : undefined
+    later: chain.epoch > who.epoch ? `the log is in epoch ${chain.epoch}, above ours (${who.epoch})` : undefined,
+    short: 0
   }
   let waitMs = RETRY_FIRST_MS
   while (true) {
@@ -101,13 +106,12 @@ const attempt = Effect.fnUntraced(function* (
 ): Effect.fn.Return<Fenced | undefined, StorageError | RecordDamaged> {
   const state = yield* log.open(who.channel)
   if (state.last < chain.sequence) {
-    // Told by an old leader, or lost: a fence that is accepted there would prove the loss, so it is not even tried.
-    const again = yield* log.open(who.channel)
-    if (again.last < chain.sequence) {
-      return damaged(`the log ends at ${again.last}, and ${chain.sequence} was acknowledged`)
-    }
-    return undefined
+    // Told by an old leader, for as long as it takes itself for one, or lost: a fence that is accepted there would
+    // prove the loss, so it is not even tried.
+    if (++met.short < SHORT_MAX) return undefined
+    return damaged(`the log ends at ${state.last}, and ${chain.sequence} was acknowledged`)
   }
+  met.short = 0
   if (state.last > chain.sequence) yield* readOn(log, who, incarnation, chain, met, state.last, onRecord)
   if (met.later !== undefined) return stale(met.later)
   if (met.fenced) return { _tag: "Fenced" }
