@@ -22,12 +22,12 @@ export interface Route {
 
 /**
  * `At`: exactly this T. `Fresh`: the same, and the oracle gave it out for this very read, which must see all that was
- * acknowledged before. `Latest`: that too, and the owner chooses T and proves it.
+ * acknowledged before. `Latest`: that too, and the owner chooses T, not below this one, and proves it.
  */
-export type ReadTime =
-  | { readonly _tag: "At"; readonly timestamp: Timestamp }
-  | { readonly _tag: "Fresh"; readonly timestamp: Timestamp }
-  | { readonly _tag: "Latest" }
+export interface ReadTime {
+  readonly _tag: (typeof READ_TIMES)[number]
+  readonly timestamp: Timestamp
+}
 
 const READ_TIMES = ["At", "Fresh", "Latest"] as const
 
@@ -41,11 +41,10 @@ const readRoute = (reader: Reader): Route => {
   return { channel, shard, epoch, knownLsn, collection: reader.text() }
 }
 const writeTime = (writer: Writer, time: ReadTime): Writer =>
-  writer.u64(time._tag === "Latest" ? 0n : time.timestamp).u8(READ_TIMES.indexOf(time._tag))
+  writer.u64(time.timestamp).u8(READ_TIMES.indexOf(time._tag))
 const readTime = (reader: Reader): ReadTime => {
   const timestamp = reader.u64()
-  const tag = READ_TIMES[reader.u8()] ?? "Latest"
-  return tag === "Latest" ? { _tag: tag } : { _tag: tag, timestamp }
+  return { timestamp, _tag: READ_TIMES[reader.u8()] ?? "Latest" }
 }
 
 export interface Write {

@@ -194,7 +194,9 @@ export const makeRequests = Effect.gen(function* () {
       return { _tag: "At", timestamp: later(closed, token) }
     }
     // Strong, and whoever brings no token: all that was acknowledged when the request came.
-    return consistency !== "Bounded" && collection.channels.length === 1 ? { _tag: "Latest" } : undefined
+    return consistency !== "Bounded" && collection.channels.length === 1
+      ? { _tag: "Latest", timestamp: token }
+      : undefined
   }
 
   /** The same, if the oracle has to be asked. */

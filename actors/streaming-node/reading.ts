@@ -54,7 +54,8 @@ const waitForTime = Effect.fnUntraced(function* (
     orElse: () =>
       Effect.fail(failure("timeout", `the log of channel ${owner.who.channel} has not closed the time of the read`))
   })
-  if (time._tag === "Latest") {
+  // A token that is later than all that was acknowledged: to close it proves as much.
+  if (time._tag === "Latest" && time.timestamp <= owner.closed) {
     // All that was acknowledged when we were asked; a record sent from now on proves that nobody else acknowledges.
     const { issued } = queue
     const at = owner.closed

@@ -104,8 +104,10 @@ const routeLike = (random: RandomSource): Route => ({
   knownLsn: count(random),
   collection: text(random)
 })
-const timeLike = (random: RandomSource): ReadTime =>
-  random.chance(0.5) ? { _tag: "At", timestamp: u64(random) } : { _tag: "Latest" }
+const timeLike = (random: RandomSource): ReadTime => ({
+  _tag: random.pick(["At", "Fresh", "Latest"] as const),
+  timestamp: u64(random)
+})
 const hitsLike = (random: RandomSource) => {
   const counts = Uint32Array.from({ length: random.below(4) }, () => random.below(4))
   const rows = counts.reduce((total, each) => total + each, 0)
