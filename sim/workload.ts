@@ -44,12 +44,13 @@ const wantedOf = (output: Output): Wanted => ({
   vector: output === "vector" || output === "all"
 })
 
-/** One client of a plan, whose times count from now, on the node whose code is running. Never fails: what goes wrong is in the history. */
+/** One client of a plan, whose times count from now, on the node whose code is running; what it has not begun after `forMs` it leaves. Never fails: what goes wrong is in the history. */
 export const runClient = Effect.fnUntraced(function* (
   seed: string,
   plan: Client,
   bus: Bus["Service"],
-  history: History
+  history: History,
+  forMs = Infinity
 ): Effect.fn.Return<void> {
   const clock = yield* Clock.Clock
   const monotonic = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000n) / 1_000
@@ -126,7 +127,8 @@ export const runClient = Effect.fnUntraced(function* (
     })
     const told = yield* Effect.result(client.ask(collection, asked, shape))
     if (told._tag === "Success") {
-      timestamps.push(told.success.timestamp)
+      // A proxy that was begun just now has seen none.
+      if (told.success.timestamp > 0n) timestamps.push(told.success.timestamp)
       history.end(operation, { _tag: "Ok", ...told.success })
     } else history.end(operation, outcomeOf(told.failure, isWrite(operation)))
   })
@@ -137,6 +139,7 @@ export const runClient = Effect.fnUntraced(function* (
     const early = begun + op.at - monotonic()
     if (early > 0) yield* Effect.sleep(early)
     yield* gate.take(1)
+    if (monotonic() - begun > forMs) break
     running.push(yield* Effect.forkChild(Effect.ensuring(perform(op), gate.release(1))))
   }
   for (const fiber of running) yield* Fiber.await(fiber)

@@ -5,8 +5,8 @@
 import { notAfter } from "../ledger.ts"
 import { type Check, type Evidence, type Violation, violation } from "./evidence.ts"
 
-/** Events of the world in a second in which nobody asked anything, at most: leases, looks and pings of a dozen nodes. */
-const QUIET_PER_SECOND = 2_000
+/** Events of a node in a second in which nobody asks anything, at most: leases, looks and pings of each other. */
+const QUIET_PER_SECOND = 1_000
 
 const bad = (detail: string, operations: ReadonlyArray<number> = []): Violation =>
   violation("convergence", detail, { operations })
@@ -32,9 +32,11 @@ const served = ({ model, observed }: Evidence): ReadonlyArray<Violation> =>
 
 const quiet = ({ observed }: Evidence): ReadonlyArray<Violation> => {
   if (observed.quiet === undefined) return []
-  const { events, ms } = observed.quiet
-  const perSecond = Math.round(events / (ms / 1_000))
-  return perSecond <= QUIET_PER_SECOND ? [] : [bad(`nobody asks anything, and there are ${perSecond} events a second`)]
+  const { events, ms, nodes } = observed.quiet
+  const perSecond = Math.round(events / (ms / 1_000) / nodes)
+  return perSecond <= QUIET_PER_SECOND
+    ? []
+    : [bad(`nobody asks anything, and there are ${perSecond} events a second on each node`)]
 }
 
 export const convergence: Check = {

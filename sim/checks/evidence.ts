@@ -55,6 +55,7 @@ export interface Phases {
 export interface Quiet {
   readonly ms: number
   readonly events: number
+  readonly nodes: number
 }
 
 export interface Observed {

@@ -1,0 +1,243 @@
+/**
+ * One run: from a plan to what it shows. A cluster begins, clients ask, faults strike; then a core of it is healed and
+ * must do alone, then all of it; what is left is read out to the last row, and everything is held against the checks.
+ */
+import { Effect, Exit, Fiber } from "effect"
+import type { ClusterStatus } from "../protocols/coordinator.ts"
+import { databaseSubject, DEFAULT_DATABASE } from "../protocols/subjects.ts"
+import { utf8 } from "../protocols/wire.ts"
+import { Bus } from "../runtime/bus.ts"
+import { violationsOf } from "./checks/all.ts"
+import { Evidence, type Observed, type Phases, type Quiet, type Violation } from "./checks/evidence.ts"
+import { vacuous } from "./checks/vacuity.ts"
+import { Cluster } from "./cluster.ts"
+import { strike } from "./faults.ts"
+import { History } from "./history.ts"
+import { type Moment, momentOf } from "./ledger.ts"
+import { livesOf, stepsOf } from "./metadata.ts"
+import type { Client, Op, Plan } from "./plan.ts"
+import type { Keep } from "./trace.ts"
+import { runClient } from "./workload.ts"
+import { on, World } from "./world.ts"
+
+export interface RunOptions {
+  /** Events of the trace to keep as they are. */
+  readonly keep?: Keep | undefined
+}
+
+export interface Result {
+  readonly seed: string
+  readonly violations: ReadonlyArray<Violation>
+  /** Why the run is no pass, though nothing is wrong. */
+  readonly vacuous: ReadonlyArray<string>
+  /** Set if the world itself came to an end: a defect, a deadlock, a loop. */
+  readonly died: string | undefined
+  readonly hash: string
+  readonly events: number
+  /** Virtual milliseconds. */
+  readonly ms: number
+  readonly operations: { readonly asked: number; readonly done: number; readonly unknown: number }
+  readonly evidence: Evidence
+}
+
+/** A cluster that cannot even begin has no run. */
+const BOOT_MAX_MS = 60_000
+const LOOK_MS = 250
+const QUIET_MS = 3_000
+const AUDITOR = "audit"
+/** Far from those of a plan. */
+const PROBE_IDS = 1_000_000
+const PROBE_TIMEOUT_MS = 30_000
+
+export const runPlan = (plan: Plan, options: RunOptions = {}): Result => {
+  const world = new World(plan.seed, { preempt: plan.world.preempt, keep: options.keep })
+  const run = new Run(world, plan)
+  let died: string | undefined
+  try {
+    world.run(run.whole)
+  } catch (cause) {
+    died = cause instanceof Error ? cause.message : String(cause)
+  }
+  const evidence = new Evidence(run.observed())
+  const { operations } = run.history
+  const count = (tag: string) => operations.filter(({ outcome }) => outcome?._tag === tag).length
+  return {
+    seed: plan.seed,
+    violations: died === undefined ? violationsOf(evidence) : [],
+    vacuous: vacuous(evidence),
+    died,
+    hash: world.trace.hash,
+    events: world.events,
+    ms: world.now,
+    operations: { asked: operations.length, done: count("Ok"), unknown: count("Unknown") },
+    evidence
+  }
+}
+
+class Run {
+  readonly history: History
+  private readonly probes: History
+  private readonly world: World
+  private readonly plan: Plan
+  private readonly cluster: Cluster
+  private readonly crashes: Array<Moment> = []
+  private phases: Omit<Phases, "end"> = {}
+  private quiet: Quiet | undefined
+  private probeIds = PROBE_IDS
+  private auditors = 0
+
+  constructor(world: World, plan: Plan) {
+    this.world = world
+    this.plan = plan
+    const { settings, topology } = plan
+    this.cluster = new Cluster(world, { nodes: topology.nodes, settings })
+    for (const { node } of this.cluster.processes.values()) node.onCrash(() => this.crashes.push(this.now()))
+    this.history = new History(() => this.now())
+    this.probes = new History(() => this.now())
+  }
+
+  private now(): Moment {
+    return momentOf(this.world)
+  }
+
+  observed(): Observed {
+    const { cluster, crashes, history, plan, probes, quiet } = this
+    return {
+      operations: history.operations,
+      probes: probes.operations,
+      facts: cluster.ledger.facts,
+      phases: { ...this.phases, end: this.now() },
+      faults: plan.faults.length,
+      crashes,
+      clocksAgree: !plan.faults.some(({ kind }) => kind === "clockStep" || kind === "clockDrift"),
+      ...(quiet === undefined ? {} : { quiet })
+    }
+  }
+
+  readonly whole: Effect.Effect<void> = Effect.suspend(() => this.run())
+
+  private readonly run = Effect.fnUntraced({ self: this }, function* (this: Run) {
+    const { cluster, plan } = this
+    const { chaosMs, convergeMs, healMs, warmUpMs } = plan.phases
+    cluster.start()
+    yield* this.booted
+    const clients = yield* Effect.forEach(plan.clients, (client) =>
+      Effect.forkChild(this.client(client, this.history, warmUpMs + chaosMs))
+    )
+    strike(cluster, plan.faults)
+    yield* Effect.sleep(warmUpMs)
+    this.phases = { ...this.phases, chaos: this.now() }
+    yield* Effect.sleep(chaosMs + 1)
+
+    cluster.heal()
+    const core = new Set(plan.topology.core)
+    for (const [name, process] of cluster.processes) {
+      if (core.has(name)) process.start()
+      else process.crash()
+    }
+    this.phases = { ...this.phases, core: this.now() }
+    yield* this.within(convergeMs, Effect.andThen(this.serves, Effect.forEach(clients, Fiber.await)))
+    this.phases = { ...this.phases, deadline: this.now() }
+
+    for (const process of cluster.processes.values()) process.start()
+    this.phases = { ...this.phases, healed: this.now() }
+    yield* this.within(healMs, this.serves)
+    const before = this.world.events
+    yield* Effect.sleep(QUIET_MS)
+    this.quiet = { ms: QUIET_MS, events: this.world.events - before, nodes: cluster.processes.size }
+    yield* this.readsOut
+  })
+
+  /** Until the time is over; what is not done by then the checks see. */
+  private within<A>(ms: number, effect: Effect.Effect<A>): Effect.Effect<void> {
+    return Effect.asVoid(Effect.timeoutOption(effect, ms))
+  }
+
+  /** Clients begin when every channel has an owner, as whoever sets up a cluster waits for it. */
+  private get booted(): Effect.Effect<void> {
+    const { cluster } = this
+    const asks = Effect.gen(function* () {
+      const bus = yield* Bus
+      while (true) {
+        const asked = yield* Effect.result(
+          bus.request(databaseSubject(DEFAULT_DATABASE, "status"), new Uint8Array(0), { timeoutMs: 5_000 })
+        )
+        if (asked._tag === "Success" && asked.success.headers === undefined) {
+          const { data } = JSON.parse(utf8.decode(asked.success.data)) as { readonly data: ClusterStatus }
+          if (data.channels.every(({ epoch }) => epoch !== "") && data.warnings.length === 0) return
+        }
+        yield* Effect.sleep(LOOK_MS)
+      }
+    })
+    const program = Effect.scoped(Effect.provide(asks, cluster.broker.layer))
+    return on(cluster.client(AUDITOR), Effect.timeout(program, BOOT_MAX_MS)).pipe(
+      Effect.flatMap((exit) =>
+        Exit.isSuccess(exit) ? Effect.void : Effect.die(new Error(`the cluster did not begin: ${String(exit.cause)}`))
+      )
+    )
+  }
+
+  private client(plan: Client, history: History, forMs: number): Effect.Effect<void> {
+    const { cluster } = this
+    const program = Effect.gen({ self: this }, function* () {
+      yield* runClient(this.plan.seed, plan, yield* Bus, history, forMs)
+    })
+    return Effect.asVoid(on(cluster.client(plan.name), Effect.scoped(Effect.provide(program, cluster.broker.layer))))
+  }
+
+  /** Somebody who asks now: by a session of its own, one after the other. */
+  private asks(ops: (name: string) => ReadonlyArray<Unnumbered>): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const { dropped, names } = this.collections()
+      const all = names.filter((name) => !dropped.has(name)).flatMap(ops)
+      const plan: Client = {
+        name: `${AUDITOR}-${++this.auditors}`,
+        manner: "library",
+        form: "binary",
+        depth: 1,
+        timeoutMs: PROBE_TIMEOUT_MS,
+        ops: all.map((op) => ({ ...op, id: this.probeIds++, at: 0 }) as Op)
+      }
+      return this.client(plan, this.probes, Infinity)
+    })
+  }
+
+  /** Those that are there now, as nobody in the world can know it. */
+  private collections() {
+    const lives = livesOf(stepsOf(this.cluster.ledger.facts))
+    const names = [...new Set(lives.filter(({ dropped }) => dropped === undefined).map(({ name }) => name))]
+    // A drop of which nobody knows may still come.
+    const dropped = new Set(
+      this.history.operations
+        .filter(({ asked, outcome }) => asked._tag === "Drop" && outcome?._tag === "Unknown")
+        .map(({ collection }) => collection)
+    )
+    return { names, dropped }
+  }
+
+  /** It takes a write of every collection, shows it, and seals it. */
+  private get serves(): Effect.Effect<void> {
+    return this.asks((collection) => [
+      { kind: "upsert", collection, keys: [0, 1, 2, 3] },
+      { kind: "get", collection, keys: [0, 1, 2, 3], output: "all", level: STRONG },
+      { kind: "flush", collection },
+      { kind: "search", collection, vectors: 1, limit: 10, offset: 0, output: "all", level: STRONG }
+    ])
+  }
+
+  /** Every row of every collection, by each kind of read. */
+  private get readsOut(): Effect.Effect<void> {
+    const numbers = new Set(this.plan.clients.flatMap(({ ops }) => ops.flatMap((op) => ("keys" in op ? op.keys : []))))
+    const keys = [0, 1, 2, 3, ...[...numbers].toSorted((a, b) => a - b)]
+    return this.asks((collection) => [
+      { kind: "count", collection, level: STRONG },
+      { kind: "get", collection, keys, output: "all", level: STRONG },
+      { kind: "search", collection, vectors: 2, limit: 10_000, offset: 0, output: "fields", level: STRONG },
+      { kind: "count", collection, level: { consistency: "Eventually" } }
+    ])
+  }
+}
+
+type Unnumbered = Op extends infer O ? (O extends Op ? Omit<O, "id" | "at"> : never) : never
+
+const STRONG = { consistency: "Strong" } as const
