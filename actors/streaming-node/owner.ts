@@ -94,6 +94,7 @@ export class Owner {
     const { header } = record
     this.lsn = header.lsn
     this.logBytes += recordBytes(record.entries)
+    const grown = new Set<Shard>()
     for (const entry of record.entries) {
       const outcome = { timestamp: header.timestamp, lsn: header.lsn }
       this.requests.remember(shardKey(entry.collection, entry.shard), entry.request, outcome)
@@ -101,6 +102,10 @@ export class Owner {
       // A dropped collection, or a flush that has it already: replay meets both.
       if (shard === undefined || header.lsn <= shard.growing.segments[0]!.from) continue
       shard.apply(entry, record, nowMs)
+      grown.add(shard)
+    }
+    // Not between two entries of one shard: a unit ends where its last record does, and takes all of it.
+    for (const shard of grown) {
       if (shard.growing.active.bytes >= this.settings.segmentBytesMax) shard.seal(header.lsn)
     }
     const { epoch, floor, incarnation, lsn, timestamp } = header

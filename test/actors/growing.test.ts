@@ -4,14 +4,21 @@
  * (requests.ts). Operations are drawn by a seed, records come in the order of the log.
  */
 import { assert, describe, it } from "vitest"
+import { Chain } from "../../actors/streaming-node/chain.ts"
 import { Growing, type GrowingSegment, ownKeys } from "../../actors/streaming-node/growing.ts"
+import { Owner } from "../../actors/streaming-node/owner.ts"
 import { Requests } from "../../actors/streaming-node/requests.ts"
+import { Stamps } from "../../actors/streaming-node/stamps.ts"
 import { Tail } from "../../actors/streaming-node/tail.ts"
 import { hashKey, type Key, type KeyColumn, keyColumn, keysOf, type KeyType } from "../../protocols/keys.ts"
 import { limits } from "../../protocols/limits.ts"
-import type { RequestId } from "../../protocols/record.ts"
+import { type Collection, checkpointZero } from "../../protocols/metadata.ts"
+import type { Entry, RequestId } from "../../protocols/record.ts"
 import { fieldBytesAt, fieldColumn, parseFields } from "../../protocols/rows.ts"
 import { fromMillis, type Timestamp } from "../../protocols/timestamp.ts"
+import type { Catalog } from "../../runtime/catalog.ts"
+import { defaultSettings } from "../../runtime/node.ts"
+import { makeSignal } from "../../runtime/signal.ts"
 import { metrics, rank } from "../../storage/distance.ts"
 import { TopK } from "../../storage/top-k.ts"
 import { randomFrom, type RandomSource } from "../support/random.ts"
@@ -399,5 +406,65 @@ describe("requests", () => {
     assert.isBelow(performance.now() - began, 1_000)
     assert.isUndefined(requests.find("a/0", { issued: fromMillis(start), unique: 0n }))
     assert.isDefined(requests.find("a/0", { issued: fromMillis(start + 49_999), unique: 49_999n }))
+  })
+})
+
+describe("an owner", () => {
+  it("seals behind a record, and not between two of its entries", () => {
+    const collection: Collection = {
+      id: "c",
+      spec: {
+        database: "default",
+        name: "rows",
+        description: "",
+        keyField: "id",
+        keyType: "Int64",
+        keyLengthMax: 100,
+        vectorField: "vector",
+        dimension: 2,
+        metric: "L2",
+        shards: 1,
+        index: { m: 16, efConstruction: 200 }
+      },
+      channels: [0],
+      created: 1n,
+      request: "",
+      state: "ready"
+    }
+    const owner = new Owner({
+      node: "n",
+      who: { channel: 0, epoch: 1n, nonce: 1n },
+      // One row fills a segment.
+      settings: { ...defaultSettings, segmentBytesMax: 8 },
+      catalog: { collection: () => collection, manifest: () => undefined } as unknown as Catalog["Service"],
+      changed: makeSignal(),
+      chain: new Chain(checkpointZero),
+      stamps: new Stamps(0n, 0n),
+      requests: new Requests(0n),
+      checkpoint: checkpointZero,
+      keyRevision: 1
+    })
+    const entry = (key: number): Entry => ({
+      collection: "c",
+      shard: 0,
+      schema: 1,
+      request: { issued: 1n, unique: BigInt(key) },
+      body: {
+        _tag: "Upsert",
+        rows: { keys: keyColumn("Int64", [key]), dimension: 2, vectors: Float32Array.of(1, 2), fields: undefined }
+      }
+    })
+    for (const lsn of [1, 2]) {
+      const header = { channel: 0, epoch: 1n, incarnation: 1, lsn, previous: 0n, timestamp: BigInt(lsn), floor: 0n }
+      const entries = [entry(10 * lsn), entry(10 * lsn + 1)]
+      owner.apply({ header: { ...header, kind: "rows", nonce: 1n }, entries, hash: BigInt(lsn) }, lsn, 0)
+    }
+    const [shard] = owner.shards.values()
+    const units = shard!.growing.segments.map(({ from, rows, to }) => ({ from, to, rows }))
+    assert.deepStrictEqual(units, [
+      { from: 0, to: 1, rows: 2 },
+      { from: 1, to: 2, rows: 2 },
+      { from: 2, to: Infinity, rows: 0 }
+    ])
   })
 })
