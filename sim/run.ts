@@ -16,7 +16,7 @@ import { History } from "./history.ts"
 import { type Moment, momentOf } from "./ledger.ts"
 import { livesOf, stepsOf } from "./metadata.ts"
 import type { Client, Op, Plan } from "./plan.ts"
-import type { Keep } from "./trace.ts"
+import type { Keep, TraceEvent } from "./trace.ts"
 import { runClient } from "./workload.ts"
 import { on, World } from "./world.ts"
 
@@ -38,6 +38,8 @@ export interface Result {
   readonly ms: number
   readonly operations: { readonly asked: number; readonly done: number; readonly unknown: number }
   readonly evidence: Evidence
+  /** Those of the trace that were to be kept. */
+  readonly kept: ReadonlyArray<TraceEvent>
 }
 
 /** A cluster that cannot even begin has no run. */
@@ -70,7 +72,8 @@ export const runPlan = (plan: Plan, options: RunOptions = {}): Result => {
     events: world.events,
     ms: world.now,
     operations: { asked: operations.length, done: count("Ok"), unknown: count("Unknown") },
-    evidence
+    evidence,
+    kept: world.trace.kept
   }
 }
 
