@@ -17,6 +17,8 @@ import type { Leases } from "../../storage/leases.ts"
 import type { StorageError } from "../../storage/outcome.ts"
 import type { Identity } from "./fence.ts"
 
+const AGAIN_MS = 100
+
 /** `undefined`: it cannot be told yet, and another try may. */
 export type Taken =
   | { readonly _tag: "Taken"; readonly who: Identity; readonly checkpoint: Checkpoint; readonly revision: number }
@@ -71,13 +73,24 @@ export type Saved =
   | { readonly _tag: "Damaged"; readonly detail: string }
   | { readonly _tag: "Retry"; readonly revision: number }
 
-/** Whether the key still is this activation's: what it did before somebody else took it is not undone. */
+/**
+ * Whether the key still is this activation's: what it did before somebody else took it is not undone. A leader that was
+ * cut off would say so for a while, so it is decided by a write.
+ */
 export const stillOurs = Effect.fnUntraced(function* (
   leases: Leases["Service"],
-  { channel, nonce }: Identity
+  { channel, epoch, nonce }: Identity
 ): Effect.fn.Return<boolean, StorageError> {
-  const found = yield* leases.get(leaseKey.channel(channel))
-  return found._tag === "Some" && metadata.channel.decode(found.value.value).nonce === nonce
+  const key = leaseKey.channel(channel)
+  while (true) {
+    const found = yield* leases.get(key)
+    if (found._tag === "None") return false
+    const held = metadata.channel.decode(found.value.value)
+    if (held.nonce !== nonce) return false
+    const outcome = yield* leases.put(key, metadata.channel.encode({ ...held, epoch }), found.value.revision)
+    if (outcome._tag === "Done") return true
+    yield* Effect.sleep(AGAIN_MS)
+  }
 })
 
 /** Writes another checkpoint into a key that we hold at `revision`. */

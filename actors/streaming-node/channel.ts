@@ -129,8 +129,16 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
     return { type: "Taken" } as const
   }).pipe(whileUnavailable)
 
-  const afterFence = (fenced: Fenced, event: Event): Event =>
-    fenced._tag === "Fenced" ? event : fenced._tag === "Stale" ? stale(fenced.detail) : damaged(fenced.detail)
+  const afterFence = (self: Owner, fenced: Fenced, event: Event): Effect.Effect<Event> => {
+    if (fenced._tag === "Fenced") return Effect.succeed(event)
+    if (fenced._tag === "Damaged") return Effect.sync(() => damaged(fenced.detail))
+    return Effect.map(Effect.retry(stillOurs(leases, self.who), patiently).pipe(Effect.orDie), (ours) =>
+      // Nobody took the key from us, and the log has been another's: the leases are older than it is.
+      ours
+        ? damaged(`${fenced.detail}, and the channel's key is still ours: the leases were restored from a backup`)
+        : stale(fenced.detail)
+    )
+  }
 
   /** The metadata that the log builds on must be known here before the log is read. */
   const catchUp = Effect.fnUntraced(function* (self: Owner) {
@@ -148,11 +156,7 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
     })
     self.incarnation = 1
     const fenced = yield* readToFence(self)
-    if (fenced._tag === "Stale" && (yield* Effect.retry(stillOurs(leases, self.who), patiently).pipe(Effect.orDie))) {
-      // Nobody took the key from us, and the log knows a later epoch: the leases are older than the log.
-      return damaged(`${fenced.detail}, and the channel's key is still ours: the leases were restored from a backup`)
-    }
-    return afterFence(fenced, { type: "Recovered" })
+    return yield* afterFence(self, fenced, { type: "Recovered" })
   })
 
   /** Reads what is new to us, up to our own fence, and applies it. What was closed before stays closed. */
@@ -212,7 +216,7 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
     const self = owner!
     self.incarnation++
     const fenced = yield* readToFence(self)
-    if (fenced._tag !== "Fenced") return afterFence(fenced, { type: "Settled" })
+    if (fenced._tag !== "Fenced") return yield* afterFence(self, fenced, { type: "Settled" })
     const again: Array<Pending> = []
     for (const { pending, record } of inDoubt) {
       const place = self.place(record.header.lsn)

@@ -6,7 +6,7 @@
 import { Effect, Stream } from "effect"
 import { limits } from "../../protocols/limits.ts"
 import { encodeRecord, type LogRecord, RecordDamaged, type RecordHeader } from "../../protocols/record.ts"
-import { Log, type LogEntry } from "../../storage/log.ts"
+import { Log, type LogEntry, type LogState } from "../../storage/log.ts"
 import type { StorageError } from "../../storage/outcome.ts"
 import type { Chain } from "./chain.ts"
 
@@ -38,6 +38,10 @@ const SHORT_MAX = 30
 
 const stale = (detail: string): Fenced => ({ _tag: "Stale", detail })
 const damaged = (detail: string): Fenced => ({ _tag: "Damaged", detail })
+
+/** An owner purges up to its own checkpoint alone: what is gone and was not read yet, a later owner had no more use for. */
+const purged = ({ first }: LogState, { sequence }: Chain): Fenced | undefined =>
+  first > sequence + 1 ? stale(`the log was purged up to ${first}, and we have read up to ${sequence}`) : undefined
 
 /** A batch of `1 + pipelineDepth` messages: the record and padding, or padding alone. */
 const batchOf = (header: RecordHeader, record: Uint8Array): ReadonlyArray<Uint8Array> => {
@@ -79,15 +83,11 @@ export const fence = Effect.fnUntraced(function* (
   let waitMs = RETRY_FIRST_MS
   while (true) {
     const ended = yield* attempt(log, who, incarnation, chain, met, onRecord).pipe(
-      Effect.catch((error: StorageError | RecordDamaged) =>
-        Effect.succeed(
-          error instanceof RecordDamaged
-            ? damaged(error.message)
-            : error.reason === "unavailable"
-              ? undefined
-              : damaged(error.detail)
-        )
-      )
+      Effect.catchIf(
+        (error) => error instanceof RecordDamaged,
+        ({ message }) => Effect.map(log.open(who.channel), (state) => purged(state, chain) ?? damaged(message))
+      ),
+      Effect.catch(({ detail, reason }) => Effect.succeed(reason === "unavailable" ? undefined : damaged(detail)))
     )
     if (ended !== undefined) return ended
     yield* Effect.sleep(waitMs)
@@ -112,6 +112,8 @@ const attempt = Effect.fnUntraced(function* (
     return damaged(`the log ends at ${state.last}, and ${chain.sequence} was acknowledged`)
   }
   met.short = 0
+  const gone = purged(state, chain)
+  if (gone !== undefined) return gone
   if (state.last > chain.sequence) yield* readOn(log, who, incarnation, chain, met, state.last, onRecord)
   if (met.later !== undefined) return stale(met.later)
   if (met.fenced) return { _tag: "Fenced" }
