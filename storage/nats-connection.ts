@@ -78,10 +78,15 @@ export const openConnection = Effect.fnUntraced(function* (options: NatsOptions)
           // A stack trace for each of 50,000 appends a second costs more than the append.
           noAsyncTraces: true
         }),
-      catch: (cause) =>
-        cause instanceof AuthorizationError
-          ? new StorageError({ reason: "unfit", detail: `the NATS server at ${at} refuses us: ${detailOf(cause)}` })
-          : new StorageError({ reason: "unavailable", detail: `no NATS server at ${at}: ${detailOf(cause)}` })
+      catch: (cause) => {
+        const detail = detailOf(cause)
+        if (cause instanceof AuthorizationError) {
+          return new StorageError({ reason: "unfit", detail: `the NATS server at ${at} refuses us: ${detail}` })
+        }
+        return isDistrust(cause)
+          ? new StorageError({ reason: "unfit", detail: `we do not trust the NATS server at ${at}: ${detail}` })
+          : new StorageError({ reason: "unavailable", detail: `no NATS server at ${at}: ${detail}` })
+      }
     }),
     (connection) => Effect.promise(() => connection.close())
   )
@@ -119,6 +124,13 @@ export const openConnection = Effect.fnUntraced(function* (options: NatsOptions)
     }
   }
 })
+
+/** A certificate that somebody else signed, or that is over: no second try will like it better. */
+const isDistrust = (cause: unknown): boolean => {
+  if (!(cause instanceof Error)) return false
+  const code = "code" in cause ? String(cause.code) : ""
+  return /CERT|LEAF_SIGNATURE/.test(code) || isDistrust(cause.cause)
+}
 
 const nameOf = (connection: Connection) => `the NATS server at ${connection.getServer()}`
 
