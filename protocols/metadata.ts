@@ -3,7 +3,6 @@
  * begins with its version, so that `nats kv get` shows them to a person. A newer version is refused, not guessed at.
  */
 import { Schema } from "effect"
-import { limits } from "./limits.ts"
 import { utf8 } from "./wire.ts"
 
 /** 64 bits as decimal text. */
@@ -273,7 +272,8 @@ export const leaseKey = {
   channel: (channel: number) => `channel.${channel}`
 }
 
-export const channelNumbers = Array.from({ length: limits.channels }, (_, n) => n)
+export const channelNumbers = ({ channels }: Format): ReadonlyArray<number> =>
+  Array.from({ length: channels }, (_, n) => n)
 
 /** Where objects live. An attempt's id is in every name, so no name is ever used twice. */
 export const objectKey = {

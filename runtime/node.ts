@@ -4,6 +4,8 @@ import { limits } from "../protocols/limits.ts"
 
 /** What may be set from outside; each begins as the limit of the same meaning. */
 export interface Settings {
+  /** Of a new cluster; one that is there keeps those that it has. */
+  readonly channels: number
   /** A growing segment seals at this many bytes of vectors. */
   readonly segmentBytesMax: number
   readonly segmentAgeMaxMs: number
@@ -17,6 +19,7 @@ export interface Settings {
 }
 
 export const defaultSettings: Settings = {
+  channels: limits.channels,
   segmentBytesMax: limits.segmentBytesMax,
   segmentAgeMaxMs: limits.segmentAgeMaxMs,
   indexRowsMin: limits.indexRowsMin,

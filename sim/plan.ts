@@ -328,7 +328,8 @@ const drawSettings = (chance: Chance): Plan["settings"] => ({
   segmentAgeMaxMs: logInt(chance, 2_000, 300_000),
   indexRowsMin: logInt(chance, 4, 400),
   leaseTtlMs: 1_000 * logInt(chance, 3, 30),
-  growingBytesMax: chance.happens(0.2) ? logInt(chance, 4_000, 200_000) : defaultSettings.growingBytesMax
+  growingBytesMax: chance.happens(0.2) ? logInt(chance, 4_000, 200_000) : defaultSettings.growingBytesMax,
+  channels: chance.pick([1, 2, 3, 4, 16])
 })
 
 /** How a run asks: what kinds, how often each, of how many keys. */
@@ -363,10 +364,13 @@ const drawSwarm = (chance: Chance): Swarm => {
   })
   const has = (...kinds: ReadonlyArray<OpKind>) => drawn.some(([kind]) => kinds.includes(kind))
   const levels = consistencies.filter(() => chance.happens(0.6))
+  const drops = drawn.find(([kind]) => kind === "drop")?.[1] ?? 0
   return {
     names: ["books", "films", "songs"].slice(0, 1 + chance.below(3)),
     weights: [
       ...drawn,
+      // What was dropped comes back soon, or there is nobody to ask any more.
+      ...(drops > 0 ? ([["create", rounded(5 * drops)]] as const) : []),
       // Without writes there is nothing to see, and without reads nobody who sees it.
       ...(has("insert", "upsert") ? [] : ([["upsert", 0.5]] as const)),
       ...(has("search", "get", "count") ? [] : ([[chance.pick(["search", "get"] as const), 0.5]] as const))

@@ -43,7 +43,7 @@ export const collectionCalls = (
       const all = [...draft.all("collection")]
       if (all.length >= limits.collectionsMax) throw failure("overloaded", `${all.length} collections are the most`)
       const used = all.flatMap(({ channels }) => channels)
-      const channels = pickChannels(used, limits.channels, spec.shards)
+      const channels = pickChannels(used, draft.get("format", metaKey.format)!.channels, spec.shards)
       const made = truth.newId()
       draft.put("collection", metaKey.collection(made), {
         id: made,

@@ -7,7 +7,6 @@ import { Effect, Exit, FiberMap, Scope } from "effect"
 import { CoordinatorProtocol } from "../../protocols/coordinator.ts"
 import { DataNodeProtocol } from "../../protocols/data-node.ts"
 import { type ElanusError, failure } from "../../protocols/errors.ts"
-import { limits } from "../../protocols/limits.ts"
 import { channelNumbers, leaseKey, metadata, MetadataUnreadable, metaKey, type Role } from "../../protocols/metadata.ts"
 import { NodeProtocol } from "../../protocols/node.ts"
 import { utf8 } from "../../protocols/wire.ts"
@@ -181,7 +180,8 @@ export const coordinator = Effect.gen(function* () {
     entries: ReadonlyArray<{ readonly key: string }>
   ): Effect.fn.Return<void, ElanusError> {
     if (entries.some(({ key }) => key === metaKey.format)) return
-    for (const channel of channelNumbers) {
+    const format = { cluster: node.cluster, channels: node.settings.channels }
+    for (const channel of channelNumbers(format)) {
       const there = yield* Effect.result(log.open(channel))
       if (there._tag === "Success") continue // an earlier bootstrap that did not get to its end
       if (there.failure.reason !== "missing") return yield* failure("unavailable", there.failure.detail)
@@ -191,9 +191,7 @@ export const coordinator = Effect.gen(function* () {
           Effect.mapError(({ detail, reason }) => failure(reason === "unavailable" ? "unavailable" : "unfit", detail))
         )
     }
-    yield* truth.commit((draft) =>
-      draft.put("format", metaKey.format, { cluster: node.cluster, channels: limits.channels })
-    )
+    yield* truth.commit((draft) => draft.put("format", metaKey.format, format))
   })
 
   /** Everything that an active coordinator does by itself, until it is deposed. */
@@ -252,9 +250,10 @@ export const coordinator = Effect.gen(function* () {
 
   // ---- decisions
 
+  const channelsOf = (truth: Truth) => channelNumbers(truth.get("format", metaKey.format)!)
   const assignmentsToMake = (truth: Truth) => {
     const of = (channel: number) => truth.get("assignment", metaKey.assignment(channel))?.node
-    return place(channelNumbers, aliveWith("streaming-node"), of, () => 1)
+    return place(channelsOf(truth), aliveWith("streaming-node"), of, () => 1)
   }
   const placementsToMake = (truth: Truth) => {
     const segments = [...truth.all("manifest")]
@@ -305,7 +304,7 @@ export const coordinator = Effect.gen(function* () {
       coordinator: node.id,
       epoch: truth.epoch,
       nodes: [...catalog.nodes()].map(({ id, roles, version }) => ({ id, roles, version, alive: liveness.alive(id) })),
-      channels: channelNumbers.map((channel) => {
+      channels: channelsOf(truth).map((channel) => {
         const owner = catalog.owner(channel)
         return { channel, node: owner?.node ?? "", epoch: owner === undefined ? "" : String(owner.epoch) }
       }),

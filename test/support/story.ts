@@ -21,7 +21,7 @@ const SHARDS = 2
 const ROWS = 120
 const shape = { dimension: DIMENSION, metric: "L2", keyType: "Int64", shards: SHARDS } as const
 const strong: ReadLevel = { consistency: "Strong", token: 0n, at: undefined }
-const settings = { segmentBytesMax: 400, indexRowsMin: 8, leaseTtlMs: 3_000 }
+const settings = { channels: 3, segmentBytesMax: 400, indexRowsMin: 8, leaseTtlMs: 3_000 }
 
 export interface StoryOptions {
   readonly preempt: number
