@@ -33,6 +33,7 @@ import { utf8 } from "../protocols/wire.ts"
 import { type NatsOptions, openConnection } from "../storage/nats-connection.ts"
 import { makeNatsBus } from "./bus-nats.ts"
 import { Bus, type Reply } from "./bus.ts"
+import { type Spec, specOf } from "./client/spec.ts"
 import { ofBus } from "./remote.ts"
 import type { EmbeddedOptions } from "./places.ts"
 
@@ -524,28 +525,6 @@ const mustBeU32 = (what: string, value: number): void => {
 }
 
 // ---- rows, keys and vectors
-
-/** What the library must know of a collection to lay rows out. */
-type Spec = Pick<CollectionSpec, "dimension" | "keyField" | "keyType" | "vectorField">
-
-const specOf = (description: unknown): Spec => {
-  const { fields } = description as {
-    readonly fields: ReadonlyArray<{
-      readonly name: string
-      readonly type: string
-      readonly primaryKey?: boolean
-      readonly params?: { readonly dim: number }
-    }>
-  }
-  const key = fields.find(({ primaryKey }) => primaryKey === true)!
-  const vector = fields.find(({ type }) => type === "FloatVector")!
-  return {
-    keyField: key.name,
-    keyType: key.type as KeyType,
-    vectorField: vector.name,
-    dimension: vector.params!.dim
-  }
-}
 
 const toBatch = (spec: Spec, rows: ReadonlyArray<object> | Columns): RowBatch => {
   if (!("ids" in rows)) return readRowObjects(spec as CollectionSpec, rows)

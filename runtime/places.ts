@@ -27,7 +27,7 @@ import { layer as busLocal } from "./bus-local.ts"
 import { layer as busNats } from "./bus-nats.ts"
 import { Catalog } from "./catalog.ts"
 import { Node, type NodeOptions } from "./node.ts"
-import { VERSION } from "./roles.ts"
+import { VERSION } from "./version.ts"
 
 export interface EmbeddedOptions extends NodeOptions {
   /** Everything is kept below it. */

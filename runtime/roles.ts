@@ -14,7 +14,7 @@ import { join } from "./membership.ts"
 import { Node } from "./node.ts"
 import { announce } from "./services.ts"
 
-export const VERSION = "0.1.0"
+export { VERSION } from "./version.ts"
 export const allRoles: ReadonlyArray<Role> = ["coordinator", "streaming-node", "query-node", "data-node", "proxy"]
 
 const descriptions: { readonly [R in Role]: string } = {

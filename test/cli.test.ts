@@ -19,7 +19,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { failure } from "../protocols/errors.ts"
-import { exitCodeOf, exitCodes, toElanusError } from "../runtime/command-output.ts"
+import { exitCodeOf, exitCodes, toElanusError } from "../runtime/cli/exit.ts"
 import { freePort, type NatsServer, startNatsServer } from "../runtime/nats-server.ts"
 import { elanus, type RunOptions, type Started, start } from "./support/command.ts"
 

@@ -9,6 +9,7 @@ import { tmpdir } from "node:os"
 import { dirname, join, posix } from "node:path"
 import { pathToFileURL } from "node:url"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
+import { VERSION } from "../runtime/version.ts"
 
 const root = join(import.meta.dirname, "..")
 const layers = ["protocols", "storage", "runtime", "actors", "sim", "test"]
@@ -51,6 +52,8 @@ describe("every lint rule of the house bites", () => {
     // Roots import anything, and only roots and tests import them
     ["runtime/places.ts", `export * from "../storage/log-jetstream.ts"\nexport * from "./roles.ts"`],
     ["runtime/main.ts", `import process from "node:process"\nexport const a = process.argv`],
+    ["runtime/cli/start.ts", `export * from "../roles.ts"\nexport * from "nats"`],
+    ["runtime/of-cli.ts", `export * from "./cli/start.ts"`, "elanus(imports)"],
     ["runtime/of-root.ts", `export * from "./places.ts"`, "elanus(imports)"],
     ["runtime/demo.ts", `export * from "./elanus.ts"`],
     ["test/anything.ts", `export * from "../runtime/roles.ts"\nexport * from "nats"`],
@@ -301,6 +304,11 @@ describe("files", () => {
       sources.filter((file) => !used.has(file) && !isStarted(file)),
       []
     )
+  })
+
+  it("agree on the version", async () => {
+    const { version } = JSON.parse(await readFile(join(root, "package.json"), "utf8")) as { version: string }
+    assert.strictEqual(VERSION, version)
   })
 
   it("that the README names are there", async () => {

@@ -8,8 +8,8 @@ import { mkdir, readFile, writeFile } from "node:fs/promises"
 import { connect } from "node:net"
 import { join, resolve } from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
-import { failure } from "../protocols/errors.ts"
-import { startNatsServer } from "./nats-server.ts"
+import { failure } from "../../protocols/errors.ts"
+import { startNatsServer } from "../nats-server.ts"
 
 export interface OwnServer {
   readonly url: string

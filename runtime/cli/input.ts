@@ -5,7 +5,7 @@
 import { createReadStream } from "node:fs"
 import { type FileHandle, open, stat } from "node:fs/promises"
 import { extname } from "node:path"
-import { failure } from "../protocols/errors.ts"
+import { failure } from "../../protocols/errors.ts"
 
 export const formats = ["jsonl", "arrow", "fvecs"] as const
 export type Format = (typeof formats)[number]
@@ -177,84 +177,4 @@ export async function* readFvecs(
     if (vectors.length > 0) yield vectors
   }
   if (rest.length > 0) throw failure("bad-request", `the file ends in the middle of vector ${at + 1}`)
-}
-
-// ---- Arrow. Its library is the caller's to load; here is only the shape of what it hands out.
-
-interface ArrowVector extends Iterable<unknown> {
-  readonly type: { readonly precision?: number; toString(): string }
-  readonly nullCount: number
-  readonly get: (row: number) => unknown
-  readonly toArray: () => ArrayLike<unknown>
-}
-
-export interface ArrowBatch {
-  readonly numRows: number
-  readonly schema: { readonly fields: ReadonlyArray<{ readonly name: string }> }
-  readonly getChild: (name: string) => ArrowVector | null
-}
-
-export interface ArrowRow {
-  readonly key: unknown
-  readonly vector: unknown
-  readonly fields: { readonly [name: string]: unknown }
-}
-
-const isVector = (value: unknown): value is ArrowVector =>
-  typeof value === "object" && value !== null && "nullCount" in value && "toArray" in value
-
-/** What JSON can say of a value of Arrow; throws what it cannot. */
-const plainOf = (value: unknown, where: string): unknown => {
-  if (value === null || value === undefined) return null
-  if (typeof value === "bigint") {
-    return value >= Number.MIN_SAFE_INTEGER && value <= Number.MAX_SAFE_INTEGER ? Number(value) : String(value)
-  }
-  if (typeof value !== "object") return value
-  if (value instanceof Date) return value.toISOString()
-  if (value instanceof Uint8Array) throw failure("bad-request", `${where}: bytes cannot be a field`)
-  if (isVector(value) || Array.isArray(value) || ArrayBuffer.isView(value)) {
-    return Array.from(value as Iterable<unknown>, (each) => plainOf(each, where))
-  }
-  const object = "toJSON" in value && typeof value.toJSON === "function" ? (value.toJSON() as object) : value
-  return Object.fromEntries(Object.entries(object).map(([name, each]) => [name, plainOf(each, where)]))
-}
-
-/** A list's numbers; halves and nulls are read one by one, since their arrays hold bits. */
-const numbersOf = (value: unknown): unknown => {
-  if (!isVector(value)) return value
-  if (value.nullCount > 0 || value.type.precision === 0) return Array.from(value)
-  const array = value.toArray()
-  return array instanceof Float32Array || array instanceof Float64Array ? array : Array.from(array)
-}
-
-/** The rows of a stream's batches: its key and its vector by their names, and whatever else as fields. */
-export async function* readArrow(
-  batches: AsyncIterable<ArrowBatch>,
-  keyName: string,
-  vectorName: string
-): AsyncGenerator<ReadonlyArray<Piece<ArrowRow>>> {
-  let at = 0
-  for await (const batch of batches) {
-    const keys = batch.getChild(keyName)
-    const vectors = batch.getChild(vectorName)
-    const names = batch.schema.fields.map(({ name }) => name)
-    if (keys === null || vectors === null) {
-      const missing = keys === null ? keyName : vectorName
-      throw failure("field-not-found", `there is no column ${missing}, but ${names.join(", ")}`)
-    }
-    const others = names
-      .filter((name) => name !== keyName && name !== vectorName)
-      .map((name) => [name, batch.getChild(name)!] as const)
-    yield Array.from({ length: batch.numRows }, (_, row) => ({
-      at: at + row + 1,
-      value: {
-        key: keys.get(row),
-        vector: numbersOf(vectors.get(row)),
-        fields: Object.fromEntries(
-          others.map(([name, column]) => [name, plainOf(column.get(row), `row ${at + row + 1}, ${name}`)])
-        )
-      }
-    }))
-    at += batch.numRows
-  }
 }
