@@ -27,7 +27,7 @@ import { channelStream, makeLog } from "./log.ts"
 import { makeMeta, metaStream } from "./meta.ts"
 import { calmNetwork, Network, type NetworkFaults } from "./network.ts"
 import { calmStreams, JetStream, type StreamFaults } from "./jetstream.ts"
-import { Servers } from "./servers.ts"
+import { type Machine, Servers } from "./servers.ts"
 import { Session } from "./session.ts"
 import { type SubjectFaults, Subjects } from "./subjects.ts"
 import { type Chance, here, type SimNode, type World } from "./world.ts"
@@ -57,6 +57,8 @@ export interface Broker {
    * closes. Fails "unavailable" if the broker cannot be reached, or no stream has a leader.
    */
   readonly layer: Layer.Layer<Bus | Log | Meta | Leases, StorageError>
+  /** The same by way of these servers alone, and of the first of them first. */
+  readonly layerVia: (indexes: ReadonlyArray<number>) => Layer.Layer<Bus | Log | Meta | Leases, StorageError>
   readonly network: Network
   readonly servers: Servers
   readonly faults: BrokerFaults
@@ -69,6 +71,10 @@ export interface Broker {
   readonly losePower: (forMs: number, most: number) => void
   /** Changes one bit of what is stored of a channel; says if there was anything. */
   readonly damage: (channel: number) => boolean
+  /** A channel's stream is gone, and can be made again. */
+  readonly lose: (channel: number) => void
+  /** The server that leads a channel now. */
+  readonly leaderOf: (channel: number) => number | undefined
   /** Ends all faults, of the network too; what is on its way still comes, what was lost stays lost. */
   readonly heal: () => void
   /** What is in a channel now. */
@@ -97,9 +103,9 @@ export const simBroker = (world: World, options: BrokerOptions = {}): Broker => 
   streams.make(leasesStream(ledger))
   streams.make(metaStream(ledger))
 
-  const ports = Effect.gen(function* () {
+  const portsVia = Effect.fnUntraced(function* (known: ReadonlyArray<Machine>) {
     const node = yield* here(Effect.succeed)
-    const session = new Session(network, node)
+    const session = new Session(network, node, known)
     yield* session.open
     for (const bucket of ["live", "meta"]) yield* askStream(streams, session, bucket, () => undefined)
     return Context.make(Bus, yield* makeBus(subjects, session, payloadMax)).pipe(
@@ -109,8 +115,16 @@ export const simBroker = (world: World, options: BrokerOptions = {}): Broker => 
     )
   })
 
+  /** All servers, beginning with any. */
+  const anyWhere = Effect.sync(() => {
+    const { all } = servers
+    const first = network.chance.below(all.length)
+    return [...all.slice(first), ...all.slice(0, first)]
+  })
+
   return {
-    layer: Layer.effectContext(ports),
+    layer: Layer.effectContext(Effect.flatMap(anyWhere, portsVia)),
+    layerVia: (indexes) => Layer.effectContext(portsVia(indexes.map((index) => servers.all[index]!))),
     network,
     servers,
     faults,
@@ -124,6 +138,8 @@ export const simBroker = (world: World, options: BrokerOptions = {}): Broker => 
     },
     losePower: (forMs, most) => streams.losePower(forMs, most),
     damage: (channel) => streams.damage(channelStream(channel)),
+    lose: (channel) => streams.lose(channelStream(channel)),
+    leaderOf: (channel) => streams.leaderOf(channelStream(channel))?.index,
     heal: () => {
       Object.assign(faults, calmBroker())
       servers.heal()

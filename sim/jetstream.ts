@@ -106,6 +106,7 @@ export class JetStream {
   private readonly breaks = new Map<Connection, Map<Lead, Break>>()
   private readonly expiries = new Map<string, Scheduled>()
   private nextElection = Infinity
+  private made = 0
 
   constructor(servers: Servers, faults: StreamFaults, struck: (what: string, node?: SimNode) => void) {
     this.world = servers.world
@@ -121,7 +122,7 @@ export class JetStream {
   /** False if there is one of that name. */
   make(options: StreamOptions): boolean {
     if (this.leads.has(options.name)) return false
-    const stream = new SimStream(options, `${options.name} of seed ${this.world.seed}`)
+    const stream = new SimStream(options, `${options.name} of seed ${this.world.seed}, made ${++this.made}`)
     this.leads.set(options.name, {
       stream,
       leader: this.chance.pick(this.servers.all),
@@ -131,6 +132,13 @@ export class JetStream {
       pending: []
     })
     return true
+  }
+
+  /** The stream is gone, with all that was in it; it can be made again, as another. */
+  lose(name: string): void {
+    this.struck("lost stream")
+    this.leads.get(name)?.stream.end()
+    this.leads.delete(name)
   }
 
   find(name: string): SimStream | undefined {

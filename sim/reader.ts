@@ -110,6 +110,7 @@ class Consumer {
     // Its server goes on by itself when it can.
     if (!this.isAlive || !this.isServed) return
     const { streams, stream } = this
+    if (stream.isOver) return this.end()
     if (streams.happens("broken", this.connection.node)) return this.end()
     const time = this.knows
     const found = stream.after(this.position, time, this.options.matches, PAGE)

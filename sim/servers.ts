@@ -61,7 +61,7 @@ export class Servers {
     return from === to || (from.cutOffSince === undefined && to.cutOffSince === undefined && to.isUp)
   }
 
-  /** Its process is killed, and begun again after so long. Connections to it break. */
+  /** Its process is killed, and begun again after so long (Infinity: by `restart`). Connections to it break. */
   crash(machine: Machine, forMs: number): void {
     if (!machine.isUp) return
     this.struck("server crash")
@@ -99,20 +99,20 @@ export class Servers {
     }
   }
 
-  private restart(machine: Machine): void {
+  restart(machine: Machine): void {
     if (machine.isUp) return
     machine.isUp = true
     this.turn(machine, "restart")
   }
 
-  private continue(machine: Machine): void {
+  continue(machine: Machine): void {
     if (!machine.isPaused) return
     machine.isPaused = false
     this.turn(machine, "continue")
     for (const arrive of machine.held.splice(0)) arrive()
   }
 
-  private join(machine: Machine): void {
+  join(machine: Machine): void {
     if (machine.cutOffSince === undefined) return
     machine.cutOffSince = undefined
     this.turn(machine, "join")
@@ -125,6 +125,6 @@ export class Servers {
   private later(what: string, machine: Machine, forMs: number, end: () => void): void {
     const key = `${what} ${machine.index}`
     this.ends.get(key)?.cancel()
-    this.ends.set(key, this.world.after(forMs, end, undefined, 0, key))
+    if (forMs < Infinity) this.ends.set(key, this.world.after(forMs, end, undefined, 0, key))
   }
 }

@@ -5,6 +5,7 @@
 import { Effect, type Scope } from "effect"
 import { StorageError } from "../storage/outcome.ts"
 import type { Connection, Network } from "./network.ts"
+import type { Machine } from "./servers.ts"
 import type { Scheduled, SimNode, World } from "./world.ts"
 
 /** A value that comes once, within an event of its node. The first one given counts. */
@@ -57,15 +58,16 @@ export class Session {
   private isClosed = false
   private readonly losses = new Set<() => void>()
   private readonly returns = new Set<() => void>()
-  /** Which server is asked: all in turn, from any on. */
-  private turn: number
+  /** Servers that it knows, and which of them it asks next: all in turn. */
+  private readonly known: ReadonlyArray<Machine>
+  private turn = -1
 
-  constructor(network: Network, node: SimNode) {
+  constructor(network: Network, node: SimNode, known: ReadonlyArray<Machine>) {
     this.world = network.world
     this.network = network
     this.node = node
     this.life = node.life
-    this.turn = network.chance.below(network.servers.all.length)
+    this.known = known
   }
 
   get isConnected(): boolean {
@@ -129,7 +131,7 @@ export class Session {
           else if (left > 1) tries(left - 1)
           else resume(Effect.fail(new StorageError({ reason: "unavailable", detail: "no NATS server answers" })))
         })
-      tries(this.network.servers.all.length)
+      tries(this.known.length)
     }),
     () =>
       Effect.sync(() => {
@@ -140,9 +142,8 @@ export class Session {
   )
 
   private dial(ended: (isConnected: boolean) => void): void {
-    const { all } = this.network.servers
-    this.turn = (this.turn + 1) % all.length
-    const machine = all[this.turn]!
+    this.turn = (this.turn + 1) % this.known.length
+    const machine = this.known[this.turn]!
     if (!machine.isUp) {
       this.after(REFUSED_MS, "refused", () => ended(false))
       return

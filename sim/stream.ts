@@ -60,6 +60,8 @@ export class SimStream {
   readonly history: Array<Stored> = []
   /** Everybody who waits for more. */
   readonly followers = new Set<() => void>()
+  /** It was removed. */
+  isOver = false
   readonly isBucket: boolean
   private readonly options: StreamOptions
   private readonly newest = new Map<string, number>()
@@ -119,6 +121,12 @@ export class SimStream {
   /** Forgets what is below `before`. */
   purge(before: number, now: number): void {
     for (let sequence = this.first; sequence < before && sequence <= this.last; sequence++) this.forget(sequence, now)
+  }
+
+  end(): void {
+    this.isOver = true
+    this.options.lost?.(1)
+    for (const wake of [...this.followers]) wake()
   }
 
   /** The newest so many are gone, as if they had never been: their sequences are given again. */

@@ -12,7 +12,7 @@ import { Bus, type BusError, type Message, type Reply } from "../../runtime/bus.
 import { makeLocalBus } from "../../runtime/bus-local.ts"
 import { makeNatsBus } from "../../runtime/bus-nats.ts"
 import { announce } from "../../runtime/services.ts"
-import { simBroker } from "../../sim/broker.ts"
+import { type Broker, simBroker } from "../../sim/broker.ts"
 import { here } from "../../sim/world.ts"
 import { type Nats, startNats } from "../support/nats.ts"
 import { inWorlds } from "../support/simulated.ts"
@@ -77,13 +77,13 @@ const inProcess = Effect.sync(() => {
   return { server: bus, client: bus }
 })
 
+const busesOf = ({ layer }: Broker, count: number) =>
+  Effect.all(
+    Array.from({ length: count }, () => Effect.map(Layer.build(Layer.fresh(layer)), (ports) => Context.get(ports, Bus)))
+  )
+
 /** Buses on one simulated broker. */
-const simulatedBuses = (count: number) =>
-  here(({ world }) => {
-    const { layer } = simBroker(world)
-    const bus = Effect.map(Layer.build(Layer.fresh(layer)), (ports) => Context.get(ports, Bus))
-    return Effect.all(Array.from({ length: count }, () => bus))
-  })
+const simulatedBuses = (count: number) => here(({ world }) => busesOf(simBroker(world), count))
 
 const worlds: ReadonlyArray<World> = [
   { name: "in process", pair: inProcess },
@@ -530,32 +530,71 @@ describe("a NATS bus", () => {
       })
     )
   )
+})
 
+/** Buses on one server that can be killed, and started again. */
+interface Fragile {
+  readonly pair: Pair
+  readonly kill: Effect.Effect<void>
+  readonly restart: Effect.Effect<void>
+}
+
+const fragile: ReadonlyArray<{
+  readonly name: string
+  readonly run: (program: () => Effect.Effect<void, unknown>) => Promise<void> | void
+  readonly made: Effect.Effect<Fragile, unknown, Scope.Scope>
+}> = [
+  {
+    name: "a simulated server",
+    run: inWorlds,
+    made: here(({ world }) => {
+      const broker = simBroker(world)
+      const { all } = broker.servers
+      return Effect.map(busesOf(broker, 2), ([server, client]) => ({
+        pair: { server: server!, client: client! },
+        kill: Effect.sync(() => broker.servers.crash(all[0]!, Infinity)),
+        restart: Effect.sync(() => broker.servers.restart(all[0]!))
+      }))
+    })
+  },
   // Last: it ends the server of them all, and brings it back.
-  it.live("comes back by itself when the server was killed and restarted", () =>
-    Effect.scoped(
-      Effect.gen(function* () {
-        const server = yield* natsBus()
-        const client = yield* natsBus()
-        yield* server.serve("steady", {}, echo)
-        yield* server.serve("slow", {}, () => Effect.never)
-        assert.strictEqual(text(yield* client.request("steady", bytes("before"), soon)), "before")
-        const pending = yield* Effect.forkChild(reasonOf(client.request("slow", bytes(""), { timeoutMs: 300 })))
-        yield* Effect.sleep("20 millis")
-        yield* Effect.promise(() => nats.kill(0))
-        assert.strictEqual(yield* Fiber.join(pending), "timeout")
-        assert.strictEqual(yield* reasonOf(client.request("steady", bytes(""), soon)), "disconnected")
-        assert.strictEqual(yield* reasonOf(client.publish("steady", bytes(""))), "disconnected")
-        assert.strictEqual(yield* reasonOf(Effect.scoped(server.serve("new", {}, echo))), "disconnected")
-        assert.strictEqual(text(yield* server.request("steady", bytes("own"), soon)), "own", "its own need no server")
-        yield* Effect.promise(() => nats.restart(0))
-        let after = ""
-        while (after !== "after") {
-          after = yield* Effect.catch(Effect.map(client.request("steady", bytes("after"), soon), text), (error) =>
-            Effect.as(Effect.sleep("20 millis"), error.reason)
-          )
-        }
-      })
-    )
-  )
+  {
+    name: "a NATS server",
+    run: (program) => Effect.runPromise(program()),
+    made: Effect.map(Effect.all({ server: natsBus(), client: natsBus() }), (pair) => ({
+      pair,
+      kill: Effect.promise(() => nats.kill(0)),
+      restart: Effect.promise(() => nats.restart(0))
+    }))
+  }
+]
+
+describe.each(fragile)("a bus on $name", ({ made, run }) => {
+  const program = Effect.gen(function* () {
+    const {
+      kill,
+      pair: { client, server },
+      restart
+    } = yield* made
+    yield* server.serve("steady", {}, echo)
+    yield* server.serve("slow", {}, () => Effect.never)
+    assert.strictEqual(text(yield* client.request("steady", bytes("before"), soon)), "before")
+    const pending = yield* Effect.forkChild(reasonOf(client.request("slow", bytes(""), { timeoutMs: 300 })))
+    yield* Effect.sleep("20 millis")
+    yield* kill
+    assert.strictEqual(yield* Fiber.join(pending), "timeout")
+    assert.strictEqual(yield* reasonOf(client.request("steady", bytes(""), soon)), "disconnected")
+    assert.strictEqual(yield* reasonOf(client.publish("steady", bytes(""))), "disconnected")
+    assert.strictEqual(yield* reasonOf(Effect.scoped(server.serve("new", {}, echo))), "disconnected")
+    assert.strictEqual(text(yield* server.request("steady", bytes("own"), soon)), "own", "its own need no server")
+    yield* restart
+    let after = ""
+    while (after !== "after") {
+      after = yield* Effect.catch(Effect.map(client.request("steady", bytes("after"), soon), text), (error) =>
+        Effect.as(Effect.sleep("20 millis"), error.reason)
+      )
+    }
+  })
+
+  it("comes back by itself when that was killed and restarted", () => run(() => Effect.scoped(program)))
 })

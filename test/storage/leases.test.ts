@@ -191,16 +191,16 @@ describeWorlds("leases", (world) => {
           )
         }
       }))
-  } else if (!world.isSimulated) {
+  } else {
     test("leases and the keys that stay survive the death of the server", () =>
       Effect.gen(function* () {
-        const { leases } = yield* newLeases(world)
+        const { leases, place } = yield* newLeases(world)
         const lease = valueOf(yield* leases.put("lease", bytesOf("1"), 0, 60_000))
         valueOf(yield* leases.put("stays", bytesOf("1"), 0))
         valueOf(yield* leases.put("short", bytesOf("1"), 0, 1_000))
-        yield* Effect.promise(() => world.nats().kill(0))
-        yield* Effect.promise(() => world.nats().restart(0))
-        yield* Effect.promise(() => world.nats().usable())
+        yield* place.servers.kill(0)
+        yield* place.servers.restart(0)
+        yield* place.servers.usable
         expect(yield* eventually(valueAt(leases, "lease"))).toBe("1")
         expect(yield* eventually(valueAt(leases, "stays"))).toBe("1")
         yield* eventually(Effect.filterOrFail(leases.get("short"), Option.isNone))

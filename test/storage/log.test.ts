@@ -292,40 +292,36 @@ describeWorlds("log", (world) => {
         expect(tagOf(yield* append(log, "x", 0))).toBe("conflict")
         expect(valueOf(yield* append(log, "d", 3))).toBe(4)
       }))
-  } else if (!world.isSimulated) natsTests(world, test)
+  } else serverTests(world, test)
 })
 
-const natsTests = (world: World, test: (title: string, program: () => Program<unknown>, timeout?: number) => void) => {
-  const manager = () =>
-    Effect.acquireRelease(
-      Effect.promise(() => connect({ servers: [...world.nats().urls] })),
-      (nc) => Effect.promise(() => nc.close())
-    ).pipe(Effect.flatMap((nc) => Effect.promise(() => jetstreamManager(nc))))
-
-  /** The one server, or that of them which leads the channel. */
-  const leaderOf = Effect.fnUntraced(function* (place: string) {
-    if (world.nats().replicas === 1) return 0
-    const { cluster } = yield* Effect.flatMap(manager(), (jsm) => Effect.promise(() => jsm.streams.info(place)))
-    return world.nats().indexOf(cluster?.leader ?? "")
-  })
-
-  test("a stream that could lose data is unfit", () =>
-    Effect.gen(function* () {
-      const jsm = yield* manager()
-      const { place, log } = yield* newLog(world)
-      const stream = yield* streamOf(jsm, place, log)
-      yield* Effect.promise(() => jsm.streams.update(stream, { max_age: 600_000_000_000 }))
-      expect(reasonOf(yield* Effect.exit(log.open(channel)))).toMatch(/unfit.*max_age/)
-    }))
+/** What happens to servers. Their configuration is a matter of real ones alone. */
+const serverTests = (
+  world: World,
+  test: (title: string, program: () => Program<unknown>, timeout?: number) => void
+) => {
+  const { nats } = world
+  if (nats !== undefined) {
+    test("a stream that could lose data is unfit", () =>
+      Effect.gen(function* () {
+        const nc = yield* Effect.acquireRelease(
+          Effect.promise(() => connect({ servers: [...nats().urls] })),
+          (nc) => Effect.promise(() => nc.close())
+        )
+        const jsm = yield* Effect.promise(() => jetstreamManager(nc))
+        const { log } = yield* newLog(world)
+        const stream = yield* streamOf(jsm, log)
+        yield* Effect.promise(() => jsm.streams.update(stream, { max_age: 600_000_000_000 }))
+        expect(reasonOf(yield* Effect.exit(log.open(channel)))).toMatch(/unfit.*max_age/)
+      }))
+  }
 
   test("a log that was lost is missing, and one made in its place is another", () =>
     Effect.gen(function* () {
-      const jsm = yield* manager()
       const { place, log } = yield* newLog(world)
       yield* pipeline(log, ["a", "b", "c"], 0)
       const { incarnation } = yield* log.open(channel)
-      const stream = yield* streamOf(jsm, place, log)
-      yield* Effect.promise(() => jsm.streams.delete(stream))
+      yield* place.servers.lose(channel)
       expect(reasonOf(yield* Effect.exit(log.open(channel)))).toContain("missing")
       expect(reasonOf(yield* Effect.exit(readAll(log)))).toContain("missing")
       expect(tagOf(yield* append(log, "d", 3))).toBe("Unavailable")
@@ -340,7 +336,7 @@ const natsTests = (world: World, test: (title: string, program: () => Program<un
 
   test("acknowledged records survive the death of the server, and the client comes back", () =>
     Effect.gen(function* () {
-      const { log } = yield* newLog(world)
+      const { log, place } = yield* newLog(world)
       const names = Array.from({ length: 200 }, (_, index) => `record ${index}`)
       let last = 0
       for (let at = 0; at < names.length; at += 50) {
@@ -348,9 +344,9 @@ const natsTests = (world: World, test: (title: string, program: () => Program<un
         last = valueOf(outcomes[outcomes.length - 1]!)
       }
       // One of three, or the only one.
-      yield* Effect.promise(() => world.nats().kill(0))
-      yield* Effect.promise(() => world.nats().restart(0))
-      yield* Effect.promise(() => world.nats().usable())
+      yield* place.servers.kill(0)
+      yield* place.servers.restart(0)
+      yield* place.servers.usable
       const entries = yield* eventually(Effect.filterOrFail(readAll(log), ({ length }) => length === names.length))
       expect(lines(entries)).toEqual(names.map((name, index) => `${index + 1} ${name}`))
       const next = yield* eventually(
@@ -361,17 +357,17 @@ const natsTests = (world: World, test: (title: string, program: () => Program<un
 
   test("an append whose acknowledgement was lost is decided by reading up to a fence", () =>
     Effect.gen(function* () {
-      const { log } = yield* newLog(world)
+      const { log, place } = yield* newLog(world)
       yield* pipeline(log, ["a", "b"], 0)
       const handed = []
       for (let index = 0; index < 8; index++)
         handed.push(yield* log.append(channel, bytesOf(`doubt ${index}`), 2 + index))
       // The server ends with them in its socket, on its disk, or anywhere between.
-      yield* Effect.promise(() => world.nats().kill(0))
+      yield* place.servers.kill(0)
       const outcomes = yield* Effect.all(handed, { concurrency: "unbounded" })
       for (const outcome of outcomes) expect(["Done", "Ambiguous"]).toContain(tagOf(outcome))
-      yield* Effect.promise(() => world.nats().restart(0))
-      yield* Effect.promise(() => world.nats().usable())
+      yield* place.servers.restart(0)
+      yield* place.servers.usable
       // Above the port: a fence, read up to it, and what lies below it is stored, what does not can never be.
       const fence = yield* eventually(
         Effect.gen(function* () {
@@ -393,21 +389,15 @@ const natsTests = (world: World, test: (title: string, program: () => Program<un
 
   test("nothing of an old owner lands behind a fence when its server was paused and goes on", () =>
     Effect.gen(function* () {
-      const nats = world.nats()
       const { place, log: heir } = yield* newLog(world)
-      const jsm = yield* manager()
-      const stream = yield* streamOf(jsm, place, heir)
-      const paused = yield* leaderOf(stream)
+      const { servers } = place
+      const paused = yield* servers.leaderOf(channel)
       // The old owner knows only the server that pauses, and so does not go elsewhere.
-      const old = yield* openLog(place, {
-        servers: [nats.urls[paused]!],
-        ignoreClusterUpdates: true,
-        noRandomize: true
-      })
-      const others = nats.urls.filter((_, index) => index !== paused)
-      const next = others.length === 0 ? heir : yield* openLog(place, { servers: others })
+      const old = yield* openLog(place, { via: [paused] })
+      const others = Array.from({ length: servers.count }, (_, index) => index).filter((index) => index !== paused)
+      const next = others.length === 0 ? heir : yield* openLog(place, { via: others })
       yield* pipeline(old, ["a", "b", "c"], 0)
-      nats.pause(paused)
+      yield* servers.pause(paused)
       const outcome = yield* Effect.ensuring(
         Effect.gen(function* () {
           const stale = Array.from({ length: limits.pipelineDepth }, (_, index) => `old ${index}`)
@@ -416,18 +406,18 @@ const natsTests = (world: World, test: (title: string, program: () => Program<un
             // All of it waits in the sockets of one server, which then takes it in whatever order it likes.
             const taking = yield* Effect.forkChild(takeover(next, "heir"))
             yield* Effect.yieldNow
-            nats.continue(paused)
+            yield* servers.continue(paused)
             const fence = yield* Fiber.join(taking)
             return { fence, outcomes: yield* Fiber.join(writer) }
           }
           // The other two elect a leader; until then the stopper has nobody to take it.
           const fence = yield* eventually(takeoverTry(next, "heir"))
-          nats.continue(paused)
+          yield* servers.continue(paused)
           return { fence, outcomes: yield* Fiber.join(writer) }
         }),
-        Effect.sync(() => nats.continue(paused))
+        servers.continue(paused)
       )
-      yield* Effect.promise(() => nats.usable())
+      yield* servers.usable
       const acknowledged = outcome.outcomes.filter(({ _tag }) => _tag === "Done").length
       yield* eventually(expectNothingStale(next, "old", outcome.fence, acknowledged))
       // And by now all replicas agree, also the one that was away.
@@ -444,8 +434,8 @@ const takeoverTry = Effect.fnUntraced(function* (log: LogService, name: string) 
   return fenced._tag === "Done" ? fenced.value - fenceLength + 1 : yield* Effect.fail(fenced)
 })
 
-/** The stream of a place, found by the incarnation that the port tells. */
-const streamOf = (jsm: Awaited<ReturnType<typeof jetstreamManager>>, _place: Place, log: LogService) =>
+/** The stream of a channel, found by the incarnation that the port tells. */
+const streamOf = (jsm: Awaited<ReturnType<typeof jetstreamManager>>, log: LogService) =>
   Effect.flatMap(log.open(channel), ({ incarnation }) =>
     Effect.promise(async () => {
       for await (const { config } of jsm.streams.list()) {

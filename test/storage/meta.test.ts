@@ -10,6 +10,7 @@ import { type Change, type Entry, Meta, type WatchEvent } from "../../storage/me
 import { isBelow } from "../../storage/meta-rules.ts"
 import { NatsConnection } from "../../storage/nats-connection.ts"
 import type { StorageError } from "../../storage/outcome.ts"
+import type { Nats } from "../support/nats.ts"
 import { randomFrom, seeds } from "../support/random.ts"
 import {
   bytesOf,
@@ -268,35 +269,39 @@ describeWorlds("meta", (world) => {
         expect(tagOf(yield* meta.commit([put("c", "1")], head - 1))).toBe("conflict")
         expect(valueOf(yield* meta.commit([put("c", "1")], head))).toBe(head + 1)
       }))
-  } else if (!world.isSimulated) natsTests(world, test)
+  } else {
+    serverTests(world, test)
+    if (world.nats !== undefined) natsTests(world.nats, test)
+  }
 })
 
+/** What only real servers have: streams that somebody else configures, and other clients. */
 const natsTests = (
-  world: World,
+  nats: () => Nats,
   test: (title: string, program: () => Effect.Effect<unknown, unknown, Scope.Scope>) => void
 ) => {
   const connection = () =>
     Effect.acquireRelease(
-      Effect.promise(() => connect({ servers: [...world.nats().urls] })),
+      Effect.promise(() => connect({ servers: [...nats().urls] })),
       (nc) => Effect.promise(() => nc.close())
     )
   const bootstrapped = (cluster: string) =>
-    bootstrap({ cluster, replicas: world.nats().replicas }).pipe(
+    bootstrap({ cluster, replicas: nats().replicas }).pipe(
       // "unavailable" is an invitation to try again, which three servers on a busy machine may well send.
       Effect.retry({ times: 5, while: ({ reason }) => reason === "unavailable" }),
-      Effect.provide(NatsConnection.layer({ servers: [...world.nats().urls] }))
+      Effect.provide(NatsConnection.layer({ servers: [...nats().urls] }))
     )
 
   test("a lost bucket is not made again", () =>
     Effect.gen(function* () {
       const jsm = yield* Effect.flatMap(connection(), (nc) => Effect.promise(() => jetstreamManager(nc)))
-      const cluster = `lost-${world.nats().replicas}`
-      const open = () => Effect.scoped(Effect.exit(Effect.provide(Meta, natsLayer(world.nats(), cluster))))
+      const cluster = `lost-${nats().replicas}`
+      const open = () => Effect.scoped(Effect.exit(Effect.provide(Meta, natsLayer(nats(), cluster))))
       expect(reasonOf(yield* open())).toContain("missing")
       // Twice at once, and once more.
       yield* Effect.all([bootstrapped(cluster), bootstrapped(cluster)], { concurrency: "unbounded" })
       yield* bootstrapped(cluster)
-      const meta = yield* Effect.map(Effect.provide(Meta, natsLayer(world.nats(), cluster)), (meta) => meta)
+      const meta = yield* Effect.map(Effect.provide(Meta, natsLayer(nats(), cluster)), (meta) => meta)
       expect(meta).toBeDefined()
       yield* Effect.promise(() => jsm.streams.delete(bucketStream(cluster, "live")))
       expect(reasonOf(yield* Effect.exit(bootstrapped(cluster)))).toMatch(/damaged.*live/)
@@ -311,34 +316,40 @@ const natsTests = (
   test("a bucket that could lose data is unfit", () =>
     Effect.gen(function* () {
       const jsm = yield* Effect.flatMap(connection(), (nc) => Effect.promise(() => jetstreamManager(nc)))
-      const cluster = `unfit-${world.nats().replicas}`
+      const cluster = `unfit-${nats().replicas}`
       yield* bootstrapped(cluster)
       yield* Effect.promise(() => jsm.streams.update(bucketStream(cluster, "meta"), { max_age: 600_000_000_000 }))
-      const opened = Effect.scoped(Effect.exit(Effect.provide(Meta, natsLayer(world.nats(), cluster))))
+      const opened = Effect.scoped(Effect.exit(Effect.provide(Meta, natsLayer(nats(), cluster))))
       expect(reasonOf(yield* opened)).toMatch(/unfit.*max_age/)
     }))
 
   test("any client of key-value stores can read it", () =>
     Effect.gen(function* () {
       const nc = yield* connection()
-      const cluster = `kv-${world.nats().replicas}`
+      const cluster = `kv-${nats().replicas}`
       yield* bootstrapped(cluster)
       yield* Effect.gen(function* () {
         const meta = yield* Meta
         const head = valueOf(yield* meta.commit([put("a.b", "1"), put("c", "2")], 0))
         valueOf(yield* meta.commit([drop("c")], head))
-      }).pipe(Effect.provide(natsLayer(world.nats(), cluster)))
+      }).pipe(Effect.provide(natsLayer(nats(), cluster)))
       const kv = yield* Effect.promise(() => new Kvm(nc).open(`elanus-${cluster}-meta`))
       const entry = yield* Effect.promise(() => kv.get("a.b"))
       expect([entry?.operation, entry?.string()]).toEqual(["PUT", "1"])
       expect((yield* Effect.promise(() => kv.get("c")))?.operation).toBe("DEL")
     }))
+}
 
+/** What happens to servers. */
+const serverTests = (
+  world: World,
+  test: (title: string, program: () => Effect.Effect<unknown, unknown, Scope.Scope>) => void
+) => {
   test("a watch that is renewed after its server died misses nothing", () =>
     Effect.gen(function* () {
       const { place, meta: writer } = yield* newMeta(world)
       // Connected to the server that dies.
-      const meta = yield* openMeta(place, { noRandomize: true })
+      const meta = yield* openMeta(place, { via: Array.from({ length: place.servers.count }, (_, index) => index) })
       const cache = new Map<string, string>()
       let renewals = 0
       // As whoever uses the port must do it: anew after a failure, and what the new picture lacks is gone.
@@ -380,11 +391,11 @@ const natsTests = (
         ).pipe(Effect.tap(() => Effect.sync(() => (count % 4 === 3 ? model.delete(key) : model.set(key, `${count}`)))))
       }
       for (let count = 0; count < 30; count++) yield* change(count)
-      yield* Effect.promise(() => world.nats().kill(0))
-      const restarted = yield* Effect.promise(() => world.nats().restart(0)).pipe(Effect.forkChild)
+      yield* place.servers.kill(0)
+      const restarted = yield* Effect.forkChild(place.servers.restart(0))
       for (let count = 0; count < 30; count++) yield* change(count + 1)
       yield* Fiber.join(restarted)
-      yield* Effect.promise(() => world.nats().usable())
+      yield* place.servers.usable
       for (let count = 0; count < 5; count++) yield* change(count)
       const expected = pairs((yield* eventually(writer.snapshot)).entries)
       expect(expected).toEqual([...model].map(([key, value]) => `${key}=${value}`).sort())
@@ -398,18 +409,18 @@ const natsTests = (
 
   test("a watch and a get do not hang when the servers answer nothing", () =>
     Effect.gen(function* () {
-      const nats = world.nats()
-      const { meta } = yield* newMeta(world)
+      const { meta, place } = yield* newMeta(world)
+      const { servers } = place
       const take = yield* watching(meta.watch(""))
       expect(yield* take(1)).toEqual(["CaughtUp"])
-      const all = Array.from({ length: nats.replicas }, (_, index) => index)
-      all.forEach(nats.pause)
+      const all = Array.from({ length: servers.count }, (_, index) => index)
+      yield* Effect.forEach(all, servers.pause)
       yield* Effect.gen(function* () {
         const [gotten, watched] = yield* Effect.all([Effect.exit(meta.get("a")), take(1)], { concurrency: 2 })
         expect(reasonOf(gotten)).toContain("unavailable")
         expect(watched).toEqual(["failed: unavailable"])
-      }).pipe(Effect.ensuring(Effect.sync(() => all.forEach(nats.continue))))
-      yield* Effect.promise(() => nats.usable())
+      }).pipe(Effect.ensuring(Effect.forEach(all, servers.continue)))
+      yield* servers.usable
       expect(yield* eventually(meta.get("a"))).toEqual(Option.none())
     }))
 }

@@ -2,8 +2,10 @@
  * The adapters of `Log`, `Meta` and `Leases` that the conformance suites run against: local, NATS R1 and NATS R3, and
  * the simulated broker, inside of a world. Each test gets a place of its own, which nobody else has written to.
  */
+import { type JetStreamManager, jetstreamManager } from "@nats-io/jetstream"
 import { type Context, Effect, Layer, Schedule, type Scope, Stream } from "effect"
 import { mkdtemp, rm } from "node:fs/promises"
+import { connect } from "nats"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterAll, beforeAll, describe } from "vitest"
@@ -14,6 +16,7 @@ import * as LeasesLocal from "../../storage/leases-local.ts"
 import { LocalStore } from "../../storage/local-store.ts"
 import type { Log } from "../../storage/log.ts"
 import * as LogJetStream from "../../storage/log-jetstream.ts"
+import { channelStream } from "../../storage/log-jetstream.ts"
 import * as LogLocal from "../../storage/log-local.ts"
 import type { Meta } from "../../storage/meta.ts"
 import * as MetaJetStream from "../../storage/meta-jetstream.ts"
@@ -21,6 +24,7 @@ import * as MetaLocal from "../../storage/meta-local.ts"
 import { NatsConnection, type NatsOptions } from "../../storage/nats-connection.ts"
 import type { Outcome, StorageError } from "../../storage/outcome.ts"
 import { simBroker } from "../../sim/broker.ts"
+import type { Machine } from "../../sim/servers.ts"
 import { here } from "../../sim/world.ts"
 import { type Nats, startNats, startNatsCluster } from "./nats.ts"
 import { inWorlds } from "./simulated.ts"
@@ -31,34 +35,52 @@ export interface PlaceOptions {
   readonly channelBytesMax?: number
 }
 
+export interface OpenOptions {
+  /** The servers that the client knows; without, all. It begins with the first. */
+  readonly via?: ReadonlyArray<number> | undefined
+}
+
+/** What can be done to the servers of a place. */
+export interface PlaceServers {
+  readonly count: number
+  /** What was not on the disk is gone. */
+  readonly kill: (index: number) => Effect.Effect<void>
+  /** With what it had. */
+  readonly restart: (index: number) => Effect.Effect<void>
+  /** Waits until all that are up can be used again. */
+  readonly usable: Effect.Effect<void>
+  /** It stands still, with its connections open. */
+  readonly pause: (index: number) => Effect.Effect<void>
+  readonly continue: (index: number) => Effect.Effect<void>
+  readonly leaderOf: (channel: number) => Effect.Effect<number>
+  /** The channel's stream is gone. */
+  readonly lose: (channel: number) => Effect.Effect<void>
+}
+
 export interface Place {
   /** A client of its own each time: another process, as far as the store knows. Local stores take one at a time. */
-  readonly open: (options?: Partial<NatsOptions>) => Effect.Effect<Context.Context<Ports>, StorageError, Scope.Scope>
+  readonly open: (options?: OpenOptions) => Effect.Effect<Context.Context<Ports>, StorageError, Scope.Scope>
+  /** A local store has none. */
+  readonly servers: PlaceServers
 }
 
 export interface World {
   readonly name: string
-  /** It takes several clients at once. */
+  /** It takes several clients at once, and has servers. */
   readonly isShared: boolean
-  /** Its servers are no processes that could be killed. */
-  readonly isSimulated: boolean
   readonly place: (options?: PlaceOptions) => Effect.Effect<Place>
-  readonly nats: () => Nats
+  /** Undefined if its servers are no real ones. */
+  readonly nats: (() => Nats) | undefined
   /** Runs a test to its end, with everything that it opened closed behind it. */
   readonly run: <A, E>(program: () => Effect.Effect<A, E, Scope.Scope>) => Promise<A> | void
 }
 
 let places = 0
 
-const noServer = (): never => {
-  throw new Error("there is no server")
-}
-
 const localWorld = (folder: () => string): World => ({
   name: "local",
   isShared: false,
-  isSimulated: false,
-  nats: noServer,
+  nats: undefined,
   run: (program) => run(program()),
   place: (options = {}) =>
     Effect.sync(() => {
@@ -66,24 +88,44 @@ const localWorld = (folder: () => string): World => ({
       const layer = Layer.mergeAll(LogLocal.layer(options), MetaLocal.layer, LeasesLocal.layer).pipe(
         Layer.provide(LocalStore.layer({ directory }))
       )
-      return { open: () => Layer.build(Layer.fresh(layer)) }
+      return {
+        open: () => Layer.build(Layer.fresh(layer)),
+        get servers(): never {
+          throw new Error("there is no server")
+        }
+      }
     })
 })
 
-const simulatedWorld: World = {
-  name: "simulated",
+const simulatedWorld = (replicas: number): World => ({
+  name: `simulated R${replicas}`,
   isShared: true,
-  isSimulated: true,
-  nats: noServer,
+  nats: undefined,
   run: (program) => inWorlds(() => Effect.scoped(program())),
   place: (options = {}) =>
     here(({ world }) =>
       Effect.sync(() => {
-        const { layer } = simBroker(world, options)
-        return { open: () => Layer.build(Layer.fresh(layer)) }
+        const broker = simBroker(world, { ...options, replicas })
+        const { all } = broker.servers
+        const to = (act: (machine: Machine) => void) => (index: number) => Effect.sync(() => act(all[index]!))
+        return {
+          open: ({ via }: OpenOptions = {}) =>
+            Layer.build(Layer.fresh(via === undefined ? broker.layer : broker.layerVia(via))),
+          servers: {
+            count: replicas,
+            kill: to((machine) => broker.servers.crash(machine, Infinity)),
+            restart: to((machine) => broker.servers.restart(machine)),
+            pause: to((machine) => broker.servers.pause(machine, Infinity)),
+            continue: to((machine) => broker.servers.continue(machine)),
+            // More than an election takes.
+            usable: Effect.sleep(10_000),
+            leaderOf: (channel) => Effect.sync(() => broker.leaderOf(channel)!),
+            lose: (channel) => Effect.sync(() => broker.lose(channel))
+          }
+        }
       })
     )
-}
+})
 
 export const natsLayer = (
   nats: Nats,
@@ -99,10 +141,41 @@ export const natsLayer = (
   ).pipe(Layer.provide(NatsConnection.layer({ servers: [...nats.urls], ...natsOptions })))
 }
 
+/** Options of a client that knows these servers alone. */
+const natsVia = (nats: Nats, via: ReadonlyArray<number>): Partial<NatsOptions> => ({
+  servers: via.map((index) => nats.urls[index]!),
+  ignoreClusterUpdates: via.length < nats.urls.length,
+  noRandomize: true
+})
+
+const serversOf = (nats: Nats, cluster: string): PlaceServers => {
+  const managing = <A>(use: (manager: JetStreamManager) => Promise<A>) =>
+    Effect.acquireUseRelease(
+      Effect.promise(() => connect({ servers: [...nats.urls] })),
+      (nc) => Effect.promise(async () => use(await jetstreamManager(nc))),
+      (nc) => Effect.promise(() => nc.close())
+    )
+  return {
+    count: nats.replicas,
+    kill: (index) => Effect.promise(() => nats.kill(index)),
+    restart: (index) => Effect.promise(() => nats.restart(index)),
+    usable: Effect.promise(() => nats.usable()),
+    pause: (index) => Effect.sync(() => nats.pause(index)),
+    continue: (index) => Effect.sync(() => nats.continue(index)),
+    leaderOf: (channel) =>
+      nats.replicas === 1
+        ? Effect.succeed(0)
+        : Effect.map(
+            managing((manager) => manager.streams.info(channelStream(cluster, channel))),
+            (info) => nats.indexOf(info.cluster?.leader ?? "")
+          ),
+    lose: (channel) => Effect.asVoid(managing((manager) => manager.streams.delete(channelStream(cluster, channel))))
+  }
+}
+
 const natsWorld = (name: string, nats: () => Nats): World => ({
   name,
   isShared: true,
-  isSimulated: false,
   nats,
   run: (program) => run(program()),
   place: (options = {}) =>
@@ -112,8 +185,9 @@ const natsWorld = (name: string, nats: () => Nats): World => ({
         Effect.provide(NatsConnection.layer({ servers: [...nats().urls] }))
       )
       return {
-        open: (natsOptions?: Partial<NatsOptions>) =>
-          Layer.build(Layer.fresh(natsLayer(nats(), cluster, options, natsOptions)))
+        open: ({ via }: OpenOptions = {}) =>
+          Layer.build(Layer.fresh(natsLayer(nats(), cluster, options, via === undefined ? {} : natsVia(nats(), via)))),
+        servers: serversOf(nats(), cluster)
       }
     }).pipe(Effect.orDie)
 })
@@ -128,9 +202,11 @@ export const describeWorlds = (title: string, suite: (world: World) => void): vo
     afterAll(() => rm(folder, { recursive: true, force: true }))
     suite(localWorld(() => folder))
   })
-  describe(`${title}: simulated`, () => {
-    suite(simulatedWorld)
-  })
+  for (const replicas of [1, 3]) {
+    describe(`${title}: simulated R${replicas}`, () => {
+      suite(simulatedWorld(replicas))
+    })
+  }
   for (const [name, start] of [
     ["NATS R1", startNats],
     ["NATS R3", startNatsCluster]
