@@ -41,7 +41,10 @@ const edges = [
   "runtime/telemetry.ts",
   "runtime/*-process.ts",
   "sim/sealed.ts",
-  "sim/run.ts"
+  "sim/run.ts",
+  "sim/mutate.ts",
+  "sim/mutant-process.ts",
+  "sim/hunt.ts"
 ]
 
 /** A driver, and the only files that may import it (beside roots and tests). */

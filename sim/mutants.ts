@@ -1,0 +1,655 @@
+/**
+ * Planted bugs: mistakes that somebody could make in the database, at least two for each property, most of them a rule of
+ * protocols/README.md left out. A simulator that does not find one of them is blind there. Each is one edit of one file,
+ * lets a cluster without faults do its work, and should be found by the property that it breaks.
+ */
+import type { Property } from "./checks/evidence.ts"
+import type { Edit } from "./mutate.ts"
+
+export interface Mutant extends Edit {
+  readonly breaks: Property
+  /** What was forgotten, and what comes of it. */
+  readonly why: string
+}
+
+const streaming = (file: string) => `actors/streaming-node/${file}.ts`
+
+const acknowledged: ReadonlyArray<Mutant> = [
+  {
+    name: "ack-before-log",
+    breaks: "acknowledged",
+    file: streaming("writer"),
+    find: "inFlight.push({ sequence, record: { header, entries, hash }, pending, outcome })",
+    replace:
+      "inFlight.push({ sequence, record: { header, entries, hash }, pending, outcome })\n    answer(pending, header)",
+    why: "A write is acknowledged when it is sent: what the log refuses then is lost."
+  },
+  {
+    name: "doubt-is-success",
+    breaks: "acknowledged",
+    file: streaming("channel"),
+    find: "if (place !== undefined && place.hash === record.hash) answer(pending, record.header)",
+    replace: "if (true) answer(pending, record.header)",
+    why: "What was in flight when an append timed out is taken for stored."
+  },
+  {
+    name: "doubt-is-failure",
+    breaks: "acknowledged",
+    file: streaming("channel"),
+    find: "if (place !== undefined && place.hash === record.hash) answer(pending, record.header)",
+    replace: "if (false) answer(pending, record.header)",
+    why: "What was in flight when an append timed out is taken for not stored, and written once more."
+  },
+  {
+    name: "no-dedupe",
+    breaks: "acknowledged",
+    file: streaming("channel"),
+    find: "if (known !== undefined) return known\n      const asked",
+    replace: "const asked",
+    why: "A request that is asked again after its answer was lost is applied again."
+  },
+  {
+    name: "no-dedupe-in-queue",
+    breaks: "acknowledged",
+    file: streaming("channel"),
+    find: "if (before !== undefined) return yield* outcomeOf(before)",
+    replace: "",
+    why: "A request that is asked again while the first try still waits for the log is written twice."
+  },
+  {
+    name: "requests-not-loaded",
+    breaks: "acknowledged",
+    file: streaming("channel"),
+    find: "if (!shard.requestsLoaded) yield* loadRequests(mine, shard)",
+    replace: "",
+    why: "A new owner does not know the requests whose records are flushed and purged."
+  },
+  {
+    name: "ids-not-flushed",
+    breaks: "acknowledged",
+    file: streaming("flushing"),
+    find: "const requests = owner.requests.of(shard.key, unit.from, unit.to)",
+    replace: "const requests = owner.requests.of(shard.key, unit.to, unit.from)",
+    why: "A flush does not carry the young request ids of its range, so they go with the log."
+  },
+  {
+    name: "refused-after-doubt",
+    breaks: "acknowledged",
+    file: "protocols/errors.ts",
+    find: "const settled = unknown === undefined ||",
+    replace: "const settled = true || unknown === undefined ||",
+    why: "A write that may have been done is said to be refused, because a later try was."
+  },
+  {
+    name: "partly-stored-is-refused",
+    breaks: "acknowledged",
+    file: "actors/proxy/requests.ts",
+    find: 'const code = !stored ? worst.code : worst.retry ? "ambiguous" : "outcome-unknown"',
+    replace: "const code = worst.code",
+    why: "A write that one shard has and another refused is said to be refused."
+  },
+  {
+    name: "moved-while-in-doubt",
+    breaks: "acknowledged",
+    file: streaming("channel"),
+    find: 'for (const { pending } of inDoubt) refuse(pending, failure("ambiguous", detail))',
+    replace: 'for (const { pending } of inDoubt) refuse(pending, failure("overloaded", detail))',
+    why: "An owner that finds itself replaced says of what it had in flight that it was not stored."
+  }
+]
+
+const deleted: ReadonlyArray<Mutant> = [
+  {
+    name: "delete-misses-sealed-unit",
+    breaks: "deleted",
+    file: streaming("growing"),
+    find: "newest?.segment.hide(newest.row, lsn)",
+    replace: "if (newest?.segment === this.active) newest.segment.hide(newest.row, lsn)",
+    why: "A delete does not reach rows that are sealed in memory and not flushed yet."
+  },
+  {
+    name: "flush-without-deletes",
+    breaks: "deleted",
+    file: streaming("flushing"),
+    find: 'batch.kind === "Delete" || inOlder(hash)',
+    replace: 'batch.kind === "Upsert" && inOlder(hash)',
+    why: "A flush writes its rows and not the deletes of its range."
+  },
+  {
+    name: "flush-with-overwritten-rows",
+    breaks: "deleted",
+    file: streaming("growing"),
+    find: "if (hidden[at]! > lsn[at]!) visible.push(row)",
+    replace: "visible.push(row)",
+    why: "A row that was deleted within its own record comes back with its flush."
+  },
+  {
+    name: "deletes-counted-before-read",
+    breaks: "deleted",
+    file: "actors/query-node/query-node.ts",
+    find: "if (file.to <= segment.applied) continue",
+    replace: "if (file.to <= segment.applied) continue\n      segment.applied = file.to",
+    why: "A node that could not read a delete file takes it for applied at the next try."
+  },
+  {
+    name: "hidden-rows-in-index",
+    breaks: "deleted",
+    file: "actors/query-node/segment.ts",
+    find: "for (const row of this.hidden.keys()) index.hide(row)",
+    replace: "",
+    why: "An index that comes later does not know which rows were hidden before."
+  },
+  {
+    name: "missing-filter-says-no",
+    breaks: "deleted",
+    file: streaming("flushing"),
+    find: "each === undefined || mayHold(each, hash)",
+    replace: "each !== undefined && mayHold(each, hash)",
+    why: "Keys that were overwritten are not in the delete file if a segment's key filter is not loaded."
+  },
+  {
+    name: "filters-of-the-old-view",
+    breaks: "deleted",
+    file: streaming("flushing"),
+    find: "const older = owner.manifest(shard).segments.map",
+    replace: "const older = (shard.view?.manifest ?? owner.manifest(shard)).segments.map",
+    why: "A delete file is computed against the view, and misses the keys of the segment that was flushed just before."
+  },
+  {
+    name: "tail-gap-guessed-over",
+    breaks: "deleted",
+    file: streaming("reading"),
+    find: "lost: after < shard.tail.base,",
+    replace: "lost: false,",
+    why: "A node that lacks keys which are flushed by now is asked as if it had them."
+  },
+  {
+    name: "position-guessed-over",
+    breaks: "deleted",
+    file: "actors/query-node/query-node.ts",
+    find: "if (segment.applied < read.tail.after) {",
+    replace: "if (false) {",
+    why: "A node that lost its place answers instead of saying so."
+  }
+]
+
+const fresh: ReadonlyArray<Mutant> = [
+  {
+    name: "strong-at-last-closed",
+    breaks: "fresh",
+    file: "actors/proxy/requests.ts",
+    find: '(consistency === "Eventually" && closed > 0n)',
+    replace: '(consistency !== "Bounded" && closed > 0n)',
+    why: "A strong read takes the newest time that its proxy happens to know."
+  },
+  {
+    name: "token-forgotten",
+    breaks: "fresh",
+    file: "actors/proxy/requests.ts",
+    find: 'return { _tag: "At", timestamp: later(closed, token) }',
+    replace: 'return { _tag: "At", timestamp: closed > 0n ? closed : token }',
+    why: "A session that comes to another proxy goes back in time."
+  },
+  {
+    name: "latest-without-proof",
+    breaks: "fresh",
+    file: streaming("reading"),
+    find: "yield* changed.until(() => owner.lsn > issued).pipe(patience)",
+    replace: "",
+    why: "An owner answers from memory, without a record that proves that it still is the owner."
+  },
+  {
+    name: "deposed-time-is-fresh",
+    breaks: "fresh",
+    file: streaming("reading"),
+    find: 'if (time._tag === "Fresh" && at < stamps.floor) {',
+    replace: "if (false) {",
+    why: "A time that a deposed coordinator gave out is taken for now."
+  },
+  {
+    name: "oracle-without-gap",
+    breaks: "fresh",
+    file: "actors/coordinator/oracle.ts",
+    find: "BigInt(limits.readerGap) + 1n",
+    replace: "1n",
+    why: "The values behind a reader's time are given out twice: to the owner that closes it, and to the next reader."
+  },
+  {
+    name: "shared-call-joined-late",
+    breaks: "fresh",
+    file: "actors/shared-call.ts",
+    find: "const mine = Deferred.makeUnsafe<A, E>()",
+    replace: "const mine = (next = Deferred.makeUnsafe<A, E>())",
+    why: "Who asks for a time gets that of a call which was on its way before it asked."
+  },
+  {
+    name: "bounded-is-eventual",
+    breaks: "fresh",
+    file: "actors/proxy/requests.ts",
+    find: "closed >= fromMillis(clock.currentTimeMillisUnsafe() - BOUNDED_MS)",
+    replace: "closed > 0n",
+    why: "A bounded read may be of any age."
+  }
+]
+
+const oneTimestamp: ReadonlyArray<Mutant> = [
+  {
+    name: "each-shard-its-own-time",
+    breaks: "one-timestamp",
+    file: "actors/proxy/requests.ts",
+    find: 'consistency !== "Bounded" && collection.channels.length === 1',
+    replace: 'consistency !== "Bounded"',
+    why: "Every shard of a strong read takes its own newest time."
+  },
+  {
+    name: "fields-of-another-time",
+    breaks: "one-timestamp",
+    file: "actors/proxy/requests.ts",
+    find: "const at: ReadLevel = { ...level, at: timestamp }",
+    replace: "const at: ReadLevel = level",
+    why: "The fields of the hits are fetched at another time than the hits."
+  },
+  {
+    name: "growing-as-it-is-now",
+    breaks: "one-timestamp",
+    file: streaming("reading"),
+    find: "plan(pin, owner.lsnAt(at))",
+    replace: "plan(pin, owner.lsn)",
+    why: "Rows that grow are read as they are now, and sealed ones at T."
+  },
+  {
+    name: "sealed-as-it-is-now",
+    breaks: "one-timestamp",
+    file: "actors/query-node/segment.ts",
+    find: "if (at >= this.maxTimestamp) return undefined",
+    replace: "if (true) return undefined",
+    why: "A search of a sealed segment at an old T finds rows that came later."
+  }
+]
+
+const answers: ReadonlyArray<Mutant> = [
+  {
+    name: "grows-on-after-handoff",
+    breaks: "answers",
+    file: streaming("shard"),
+    find: "this.growing.drop(view.manifest.flushedTo)",
+    replace: "",
+    why: "Rows that a query node serves are still served from growing: twice."
+  },
+  {
+    name: "tail-of-deletes-alone",
+    breaks: "answers",
+    file: streaming("tail"),
+    find: "collect(type, batches, mayHold)",
+    replace: 'collect(type, batches, (hash, batch) => batch.kind === "Delete" && mayHold(hash))',
+    why: "Query nodes are not told of keys that were written anew: both versions come."
+  },
+  {
+    name: "hidden-filtered-afterwards",
+    breaks: "answers",
+    file: "storage/index-flat.ts",
+    find: "const top = new TopK(Math.min(k, count))\n      scanBlock(metric, query, block, 0, count, top, 0, visible(allowed))\n      return top.finish()",
+    replace:
+      "const top = new TopK(Math.min(k, count))\n      scanBlock(metric, query, block, 0, count, top, 0, allowed)\n      const { ranks, rows } = top.finish()\n      const kept = [...rows.keys()].filter((i) => visible(undefined)?.(rows[i]!) ?? true)\n      return { rows: kept.map((i) => rows[i]!), ranks: kept.map((i) => ranks[i]!) }",
+    why: "Hidden rows are left out after the search: each costs a hit."
+  },
+  {
+    name: "hidden-later-left-out",
+    breaks: "answers",
+    file: "actors/query-node/segment.ts",
+    find: "if (later.length === 0) return hits",
+    replace: "if (later.length >= 0) return hits",
+    why: "A search at an old T lacks the rows that were hidden since."
+  },
+  {
+    name: "replay-ignores-flushed",
+    breaks: "answers",
+    file: streaming("owner"),
+    find: "if (shard === undefined || header.lsn <= shard.growing.segments[0]!.from) continue",
+    replace: "if (shard === undefined) continue",
+    why: "An owner that reads the log again takes rows for growing that are in a manifest."
+  },
+  {
+    name: "lost-node-left-out",
+    breaks: "answers",
+    file: streaming("reading"),
+    find: 'return Effect.forEach(subs, one, { concurrency: "unbounded" })',
+    replace:
+      'return Effect.map(Effect.forEach(subs, (sub) => Effect.option(one(sub)), { concurrency: "unbounded" }), (all) =>\n    all.flatMap((each) => (each._tag === "Some" ? [each.value] : []))\n  )',
+    why: "Segments on a node that does not answer are left out."
+  }
+]
+
+const timestamps: ReadonlyArray<Mutant> = [
+  {
+    name: "oracle-from-the-clock",
+    breaks: "timestamps",
+    file: "actors/coordinator/oracle.ts",
+    find: "const floor = before?.bound ?? 0n",
+    replace: "const floor = 0n",
+    why: "A new coordinator begins at its clock instead of where the one before ended."
+  },
+  {
+    name: "bound-not-persisted",
+    breaks: "timestamps",
+    file: "actors/coordinator/oracle.ts",
+    find: "while (next + taken >= bound) {",
+    replace: "while (false) {",
+    why: "Timestamps are given out above the bound that is stored."
+  },
+  {
+    name: "bound-before-commit",
+    breaks: "timestamps",
+    file: "actors/coordinator/oracle.ts",
+    find: "const to = later(next, physical()) + AHEAD",
+    replace: "const to = (bound = later(next, physical()) + AHEAD)",
+    why: "The bound counts before its commit is known."
+  },
+  {
+    name: "floor-forgotten",
+    breaks: "timestamps",
+    file: streaming("channel"),
+    find: "self.stamps.floor = self.chain.floor",
+    replace: "",
+    why: "A new owner forgets the oracle's floor that the log knows."
+  },
+  {
+    name: "deposed-grant-accepted",
+    breaks: "timestamps",
+    file: streaming("stamps"),
+    find: "if (grant.first < this.floor || grant.floor < this.floor) return false",
+    replace: "",
+    why: "An owner writes with timestamps of an oracle whose term is over."
+  },
+  {
+    name: "writes-below-closed",
+    breaks: "timestamps",
+    file: streaming("stamps"),
+    find: "const granted = later(this.next, this.last + 1n)",
+    replace: "const granted = this.next++",
+    why: "A record gets the next value of the grant, though a read above it was answered."
+  }
+]
+
+const oneWriter: ReadonlyArray<Mutant> = [
+  {
+    name: "fence-without-padding",
+    breaks: "one-writer",
+    file: streaming("fence"),
+    find: 'import { limits } from "../../protocols/limits.ts"',
+    replace: "const limits = { pipelineDepth: 0 }",
+    why: "A single record does not fence a pipeline: the old owner's next append fits again."
+  },
+  {
+    name: "stale-owner-goes-on",
+    breaks: "one-writer",
+    file: streaming("fence"),
+    find: "if (met.later !== undefined) return stale(met.later)",
+    replace: "",
+    why: "An owner that reads of a later one fences and writes on."
+  },
+  {
+    name: "late-order-counts",
+    breaks: "one-writer",
+    file: streaming("channel-key"),
+    find: "if (!orderAbove(order, held.order) && !ours) return",
+    replace: "if (false) return",
+    why: "A node that was paused takes the channel back by an order from before."
+  },
+  {
+    name: "take-known-by-node",
+    breaks: "one-writer",
+    file: streaming("channel-key"),
+    find: "metadata.channel.decode(now.value.value).nonce !== nonce) return undefined",
+    replace: "metadata.channel.decode(now.value.value).node !== node) return undefined",
+    why: "An activation takes the key for its own that an earlier one of its node took."
+  },
+  {
+    name: "coordinator-fetches-the-head",
+    breaks: "one-writer",
+    file: "actors/coordinator/truth.ts",
+    find: 'return (yield* landed(number)) ? "done" : "deposed"',
+    replace:
+      'if (yield* landed(number)) return "done"\n          const newest = yield* Effect.result(meta.get(metaKey.commit))\n          if (newest._tag === "Success" && newest.success._tag === "Some") head = newest.success.value.revision\n          break',
+    why: "A coordinator that is refused commits again on whatever the head is: a deposed one writes on."
+  }
+]
+
+const keptRows: ReadonlyArray<Mutant> = [
+  {
+    name: "growing-dropped-at-flush",
+    breaks: "kept-rows",
+    file: streaming("flushing"),
+    find: "() => owner.manifest(shard).version >= version)",
+    replace: "() => owner.manifest(shard).version >= version)\n  shard.growing.drop(unit.to)",
+    why: "Growing rows go when they are flushed, and not when a query node serves them."
+  },
+  {
+    name: "flush-from-anywhere",
+    breaks: "kept-rows",
+    file: "actors/coordinator/commits.ts",
+    find: "if (now.flushedTo !== from) {",
+    replace: "if (false) {",
+    why: "A flush of a replaced owner is committed over that of its successor."
+  },
+  {
+    name: "index-over-flush",
+    breaks: "kept-rows",
+    file: "actors/coordinator/commits.ts",
+    find: "const now = manifestOf(draft, alive.collection, alive.shard)",
+    replace: "const now = manifestOf(truth, alive.collection, alive.shard)",
+    why: "An index is committed on the manifest as it was, and undoes the flush beside it."
+  },
+  {
+    name: "seals-within-a-record",
+    breaks: "kept-rows",
+    file: streaming("owner"),
+    find: "grown.add(shard)\n",
+    replace: "if (shard.growing.active.bytes >= this.settings.segmentBytesMax) shard.seal(header.lsn)\n",
+    why: "A unit is sealed between two entries of one record, and the second one is in no unit."
+  },
+  {
+    name: "unit-does-not-fit",
+    breaks: "kept-rows",
+    file: streaming("upkeep"),
+    find: "if (!shard.growing.fits(owner.manifest(shard).flushedTo)) {",
+    replace: "if (false) {",
+    why: "An owner goes on though an earlier one flushed half of what it holds as one unit."
+  },
+  {
+    name: "hides-without-time",
+    breaks: "kept-rows",
+    file: "actors/query-node/segment.ts",
+    find: "return hidden === undefined || hidden > at",
+    replace: "return hidden === undefined",
+    why: "A sealed row that is hidden now is hidden from reads at an older T too."
+  },
+  {
+    name: "unknown-collection-skipped",
+    breaks: "kept-rows",
+    file: streaming("channel"),
+    find: "for (const entry of record.entries) yield* knowSchema(entry)",
+    replace: "",
+    why: "An owner whose watch is behind drops the rows of a collection that it does not know yet."
+  }
+]
+
+const needed: ReadonlyArray<Mutant> = [
+  {
+    name: "checkpoint-over-flush",
+    breaks: "needed",
+    file: streaming("owner"),
+    find: "if (oldest !== undefined) lowest = Math.min(lowest, oldest)",
+    replace: "if (oldest !== undefined && !shard.flushing) lowest = Math.min(lowest, oldest)",
+    why: "The checkpoint goes past what is being flushed, before the flush is committed."
+  },
+  {
+    name: "purge-to-the-end",
+    breaks: "needed",
+    file: streaming("channel"),
+    find: "yield* log.purge(channel, next.sequence)",
+    replace: "yield* log.purge(channel, self.chain.sequence)",
+    why: "The log is purged up to what is written, and not up to the checkpoint."
+  },
+  {
+    name: "purge-before-checkpoint",
+    breaks: "needed",
+    file: streaming("channel"),
+    find: "const saved = yield* saveCheckpoint(",
+    replace:
+      "if (next.sequence > state.first) yield* log.purge(channel, next.sequence)\n        const saved = yield* saveCheckpoint(",
+    why: "The log is purged before the checkpoint that allows it is stored."
+  },
+  {
+    name: "attempts-outlive-drop",
+    breaks: "needed",
+    file: "actors/coordinator/collections.ts",
+    find: "if (attempt.collection === id) draft.remove(metaKey.attempt(attempt.id))",
+    replace: "",
+    why: "The objects of a dropped collection are removed while attempts on them live."
+  },
+  {
+    name: "sweeps-by-prefix",
+    breaks: "needed",
+    file: "protocols/metadata.ts",
+    find: "[`segments/${collection}/`, `deletes/${collection}/`]",
+    replace: "[`segments/${collection}`, `deletes/${collection}`]",
+    why: "With a collection go the objects of those whose ids begin like its own."
+  }
+]
+
+const damage: ReadonlyArray<Mutant> = [
+  {
+    name: "objects-not-verified",
+    breaks: "damage",
+    file: "storage/compute-tasks.ts",
+    find: "const openSegment = (object: ObjectBytes): SegmentColumns => {\n  verify(object)",
+    replace: "const openSegment = (object: ObjectBytes): SegmentColumns => {",
+    why: "A segment is served as it was read, whatever its checksum says."
+  },
+  {
+    name: "regression-not-told",
+    breaks: "damage",
+    file: streaming("channel"),
+    find: "if (route.knownLsn <= mine.lsn) return Effect.succeed(mine)",
+    replace: "if (true) return Effect.succeed(mine)",
+    why: "An owner whose log lost what it had acknowledged to a proxy goes on."
+  },
+  {
+    name: "regression-not-seen",
+    breaks: "damage",
+    file: streaming("fence"),
+    find: "if (state.last < chain.sequence) {",
+    replace: "if (false) {",
+    why: "An owner whose log ends before what it has read fences, and goes on."
+  },
+  {
+    name: "purged-is-damaged",
+    breaks: "damage",
+    file: streaming("fence"),
+    find: "first > sequence + 1 ? stale(",
+    replace: "first > sequence + 1 ? damaged(",
+    why: "An owner that a later one purged behind calls a log damaged in which nothing is."
+  },
+  {
+    name: "old-leader-is-damage",
+    breaks: "damage",
+    file: streaming("fence"),
+    find: "const SHORT_MAX = 30",
+    replace: "const SHORT_MAX = 1",
+    why: "The word of a leader that is none any more condemns a log in which nothing is lost."
+  }
+]
+
+const convergence: ReadonlyArray<Mutant> = [
+  {
+    name: "watch-not-renewed",
+    breaks: "convergence",
+    file: "storage/watched.ts",
+    find: "Effect.forever,\n",
+    replace: "",
+    why: "A watch that breaks stays broken: its node never hears of anything again."
+  },
+  {
+    name: "stale-owner-stays",
+    breaks: "convergence",
+    file: streaming("streaming-node"),
+    find: "yield* Effect.forkIn(release(channel), outer)",
+    replace: "",
+    why: "An owner that stepped back is never begun again, though the channel is still assigned to its node."
+  },
+  {
+    name: "failed-flush-stays",
+    breaks: "convergence",
+    file: streaming("upkeep"),
+    find: 'if (done._tag === "Failure") yield* Effect.sleep(FLUSH_AGAIN_MS)',
+    replace: 'if (done._tag === "Failure") return',
+    why: "A shard whose flush failed once is never flushed again."
+  },
+  {
+    name: "lost-lease-stays-lost",
+    breaks: "convergence",
+    file: "runtime/membership.ts",
+    find: 'if (found._tag === "Success") revision = found.success._tag === "Some" ? found.success.value.revision : 0',
+    replace: 'if (found._tag === "Success" && found.success._tag === "Some") revision = found.success.value.revision',
+    why: "A node whose lease has expired never gets another."
+  },
+  {
+    name: "doubt-not-settled",
+    breaks: "convergence",
+    file: streaming("channel"),
+    find: "self.queue.putBack(again)",
+    replace: "",
+    why: "What was in flight and is not stored is never written, and who asks again joins it and waits."
+  },
+  {
+    name: "handoff-without-end",
+    breaks: "convergence",
+    file: streaming("handoff"),
+    find: "shard.viewStale = owner.manifest(shard).version > manifest.version",
+    replace: "shard.viewStale = owner.manifest(shard).version >= manifest.version",
+    why: "A view that is the newest is handed over again, for ever."
+  }
+]
+
+const limits: ReadonlyArray<Mutant> = [
+  {
+    name: "moved-reaches-clients",
+    breaks: "limits",
+    file: "actors/proxy/routing.ts",
+    find: 'error.code === "moved" ? failure("unavailable", error.reason) : error',
+    replace: "error",
+    why: "A client is told a word that only the parts of a cluster understand."
+  },
+  {
+    name: "stale-reaches-clients",
+    breaks: "limits",
+    file: "actors/proxy/requests.ts",
+    find: "const STALE_TRIES = 10",
+    replace: "const STALE_TRIES = 0",
+    why: "A client is told that the time of its read is over, instead of being given another."
+  },
+  {
+    name: "deposed-reaches-clients",
+    breaks: "limits",
+    file: "actors/coordinator-client.ts",
+    find: '"ambiguous", "deposed"]',
+    replace: '"ambiguous"]',
+    why: "A question to a coordinator that was just replaced is not asked of its successor."
+  }
+]
+
+export const mutants: ReadonlyArray<Mutant> = [
+  ...acknowledged,
+  ...deleted,
+  ...fresh,
+  ...oneTimestamp,
+  ...answers,
+  ...timestamps,
+  ...oneWriter,
+  ...keptRows,
+  ...needed,
+  ...damage,
+  ...convergence,
+  ...limits
+]
