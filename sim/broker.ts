@@ -105,10 +105,10 @@ export const simBroker = (world: World, options: BrokerOptions = {}): Broker => 
 
   const portsVia = Effect.fnUntraced(function* (known: ReadonlyArray<Machine>) {
     const node = yield* here(Effect.succeed)
-    const session = new Session(network, node, known)
+    const session = new Session(network, node, known, payloadMax)
     yield* session.open
     for (const bucket of ["live", "meta"]) yield* askStream(streams, session, bucket, () => undefined)
-    return Context.make(Bus, yield* makeBus(subjects, session, payloadMax)).pipe(
+    return Context.make(Bus, yield* makeBus(subjects, session)).pipe(
       Context.add(Log, makeLog(streams, session, ledger, channelBytesMax)),
       Context.add(Meta, makeMeta(streams, session)),
       Context.add(Leases, makeLeases(streams, session))

@@ -16,14 +16,19 @@ import {
   wireHeaders
 } from "../runtime/bus-local.ts"
 import { Bus, BusError, type Headers, type Message, type Reply } from "../runtime/bus.ts"
+import type { Connection } from "./network.ts"
 import type { Session } from "./session.ts"
-import type { Answer, Respond, Subjects, Subscription } from "./subjects.ts"
+import type { Answer, Asked, Rest, Subjects, Subscription } from "./subjects.ts"
 
 const SUBSCRIBE_TIMEOUT_MS = 10_000
-/** Of all parts of one reply. */
+/** Of all parts of one reply, and for how long they wait to be fetched, so many at once. */
 const REPLY_BYTES_MAX = 256 * 1024 * 1024
+const PARTS_AGE_MS = 30_000
+const PARTS_AT_ONCE = 4
 
 const disconnected = (detail: string) => new BusError({ reason: "disconnected", detail })
+
+const lost = (subject: string, why: string) => new BusError({ reason: "timeout", detail: `${subject}: ${why}` })
 
 const sizeOf = (data: Uint8Array, headers: Headers | undefined): number => {
   let bytes = data.length
@@ -31,12 +36,11 @@ const sizeOf = (data: Uint8Array, headers: Headers | undefined): number => {
   return bytes
 }
 
-export const makeBus = (
-  subjects: Subjects,
-  session: Session,
-  payloadMax: number
-): Effect.Effect<Bus["Service"], never, Scope.Scope> =>
+const sizeOfAnswer = ({ reply }: Answer): number => (reply === undefined ? 0 : sizeOf(reply.data, reply.headers))
+
+export const makeBus = (subjects: Subjects, session: Session): Effect.Effect<Bus["Service"], never, Scope.Scope> =>
   Effect.gen(function* () {
+    const { payloadMax } = session
     const table = makeSubjectTable()
     const alignment = session.world.chance(`alignment of ${session.node.name} ${session.life}`)
 
@@ -48,7 +52,7 @@ export const makeBus = (
       return copy
     }
 
-    const receive = (server: Server, message: Message, respond: Respond) => {
+    const receive = (server: Server, message: Message, respond: ((answer: Answer) => void) | undefined) => {
       const begun = begin(server, { ...message, data: arrived(message.data) })
       if (respond === undefined) return
       const finish = (exit: Exit.Exit<Reply>) =>
@@ -58,9 +62,9 @@ export const makeBus = (
     }
 
     /** The message, at the broker, on its way to one who serves its subject. */
-    const deliver = (to: Subscription, message: Message, respond: Respond) => {
+    const deliver = (to: Subscription, message: Message, asked?: Asked) => {
       to.connection.toNode(`> ${message.subject}`, sizeOf(message.data, message.headers), () =>
-        to.receive(message, respond)
+        to.receive(message, asked)
       )
     }
 
@@ -77,40 +81,83 @@ export const makeBus = (
             if (servers === undefined) {
               return answer({ error: new BusError({ reason: "nobody", detail: `nobody serves ${subject}` }) })
             }
-            const tell = (told: Answer) =>
-              answer(told, "reply" in told ? sizeOf(told.reply.data, told.reply.headers) : 0)
-            for (const one of servers) deliver(one, message, tell)
+            const tell = (told: Answer) => answer(told, sizeOfAnswer(told))
+            for (const one of servers) deliver(one, message, { from: machine, answer: tell })
           },
           unheard: (why) => ({
-            error:
-              why === "no answer in time"
-                ? timedOut(subject, timeoutMs)
-                : new BusError({ reason: "timeout", detail: `${subject}: ${why}` })
+            error: why === "no answer in time" ? timedOut(subject, timeoutMs) : lost(subject, why)
           })
         })
-        return Effect.flatMap(asked.wait, (told) =>
-          "error" in told
-            ? Effect.fail(told.error)
-            : Effect.succeed<Reply>({ data: arrived(told.reply.data), headers: told.reply.headers })
-        )
+        const until = session.world.now + timeoutOf(timeoutMs)
+        return Effect.flatMap(asked.wait, (told) => {
+          if (told.reply === undefined) return Effect.fail(told.error)
+          const { headers } = told.reply
+          return told.rest === undefined
+            ? Effect.succeed<Reply>({ data: arrived(told.reply.data), headers })
+            : Effect.map(fetchRest(subject, told.reply.data, told.rest, until), (data): Reply => ({ data, headers }))
+        })
       })
 
-    /** What this process says to a request that came by way of the broker. */
-    const responder = (subject: string, answer: (answer: Answer) => void) => (told: Answer) => {
-      let said = told
-      if ("reply" in said && said.reply.data.length > REPLY_BYTES_MAX) {
-        said = {
-          error: new BusError({
-            reason: "too-large",
-            detail: `${subject}: an answer of ${said.reply.data.length} bytes`
+    const fetchRest = (subject: string, first: Uint8Array, rest: Rest, until: number) => {
+      const data = new Uint8Array(rest.bytes)
+      data.set(first)
+      const indexes = Array.from({ length: Math.ceil(rest.bytes / payloadMax) - 1 }, (_, index) => index + 1)
+      const fetchPart = (index: number) =>
+        Effect.suspend(() => {
+          const asked = session.ask<Uint8Array | undefined>({
+            label: `part of ${subject}`,
+            bytes: 0,
+            timeoutMs: Math.max(1, until - session.world.now),
+            at: (answer, { machine }) => rest.fetch(index, machine, (part) => answer(part, part?.length)),
+            unheard: () => undefined
           })
-        }
-      }
-      if ("reply" in said) said = { reply: { data: said.reply.data.slice(), headers: wireHeaders(said.reply.headers) } }
-      session.send(`< ${subject}`, "reply" in said ? sizeOf(said.reply.data, said.reply.headers) : 0, () =>
-        answer(said)
-      )
+          return Effect.flatMap(asked.wait, (part) => {
+            if (part === undefined) return Effect.fail(lost(subject, "a part of the answer did not come"))
+            data.set(part, index * payloadMax)
+            return Effect.void
+          })
+        })
+      return Effect.as(Effect.forEach(indexes, fetchPart, { concurrency: PARTS_AT_ONCE, discard: true }), data)
     }
+
+    /** The first part of a reply, which can be asked for the others. */
+    const inParts = ({ data, headers }: Reply, connection: Connection): Answer => {
+      let kept: Uint8Array | undefined = data
+      session.after(PARTS_AGE_MS, "forget parts", () => {
+        kept = undefined
+      })
+      const fetch: Rest["fetch"] = (index, from, answer) => {
+        if (!connection.isKnown) return answer(undefined)
+        if (!subjects.reaches(from, connection.machine)) return
+        connection.toNode("> part", 0, () => {
+          const part = kept?.slice(index * payloadMax, (index + 1) * payloadMax)
+          session.send("< part", part?.length ?? 0, ({ machine }) => {
+            if (subjects.reaches(machine, from)) answer(part)
+          })
+        })
+      }
+      return { reply: { data: data.slice(0, payloadMax), headers }, rest: { bytes: data.length, fetch } }
+    }
+
+    /** What this process says to a request that came on one of its connections. */
+    const responder =
+      (subject: string, on: Connection, { answer, from }: Asked) =>
+      (told: Answer) => {
+        let said = told
+        if (said.reply !== undefined) {
+          const { data, headers } = said.reply
+          const reply: Reply = { data: data.slice(), headers: wireHeaders(headers) }
+          if (data.length <= payloadMax) said = { reply }
+          else if (data.length <= REPLY_BYTES_MAX) said = inParts(reply, on)
+          else
+            said = {
+              error: new BusError({ reason: "too-large", detail: `${subject}: an answer of ${data.length} bytes` })
+            }
+        }
+        session.send(`< ${subject}`, sizeOfAnswer(said), ({ machine }) => {
+          if (subjects.reaches(machine, from)) answer(said)
+        })
+      }
 
     return Bus.of({
       payloadMax,
@@ -131,7 +178,7 @@ export const makeBus = (
           if (!session.isConnected) return Effect.fail(disconnected(`no connection to NATS for ${subject}`))
           const message: Message = { subject, data: data.slice(), headers: wireHeaders(headers) }
           session.send(subject, sizeOf(data, message.headers), ({ machine }) => {
-            for (const one of subjects.route(subject, machine) ?? []) deliver(one, message, undefined)
+            for (const one of subjects.route(subject, machine) ?? []) deliver(one, message)
           })
           return Effect.void
         }),
@@ -147,8 +194,12 @@ export const makeBus = (
               pattern,
               queue: options.queue,
               connection,
-              receive: (message, answer) =>
-                receive(server, message, answer === undefined ? undefined : responder(message.subject, answer))
+              receive: (message, asked) =>
+                receive(
+                  server,
+                  message,
+                  asked === undefined ? undefined : responder(message.subject, connection, asked)
+                )
             }
             subjects.add(subscription)
           })

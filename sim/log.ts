@@ -38,7 +38,7 @@ const stateOf = (stream: SimStream, time: number): LogState => {
 }
 
 export const makeLog = (streams: JetStream, session: Session, ledger: Ledger, bytesMax: number): Log["Service"] => {
-  const { recordBytesMax } = limits
+  const recordBytesMax = Math.min(limits.recordBytesMax, session.payloadMax)
   // The highest sequence that this process knows to be stored, of each channel: who tells a lower one is an old leader.
   const known = new Map<number, number>()
   const incarnations = new Map<number, string>()

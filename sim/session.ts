@@ -53,6 +53,8 @@ export class Session {
   readonly world: World
   readonly node: SimNode
   readonly life: number
+  /** Of a message's body. */
+  readonly payloadMax: number
   private readonly network: Network
   private connection: Connection | undefined
   private isClosed = false
@@ -62,12 +64,13 @@ export class Session {
   private readonly known: ReadonlyArray<Machine>
   private turn = -1
 
-  constructor(network: Network, node: SimNode, known: ReadonlyArray<Machine>) {
+  constructor(network: Network, node: SimNode, known: ReadonlyArray<Machine>, payloadMax: number) {
     this.world = network.world
     this.network = network
     this.node = node
     this.life = node.life
     this.known = known
+    this.payloadMax = payloadMax
   }
 
   get isConnected(): boolean {

@@ -5,17 +5,28 @@ import type { Connection } from "./network.ts"
 import type { Machine, Servers } from "./servers.ts"
 import type { SimNode } from "./world.ts"
 
-/** What a request brings: a reply, or why there is none. */
-export type Answer = { readonly reply: Reply } | { readonly error: BusError }
-/** Nobody waits for an answer to a message that was published. */
-export type Respond = ((answer: Answer) => void) | undefined
+/** Of a reply that is too large for one message: gets another part of it, as seen at the broker. */
+export interface Rest {
+  readonly bytes: number
+  readonly fetch: (index: number, from: Machine, answer: (part: Uint8Array | undefined) => void) => void
+}
+
+/** What a request brings: a reply, or its first part, or why there is none. */
+export type Answer =
+  { readonly reply: Reply; readonly rest?: Rest | undefined } | { readonly error: BusError; readonly reply?: undefined }
+
+/** Who asked, as a server sees it: from which server the answer goes on. */
+export interface Asked {
+  readonly from: Machine
+  readonly answer: (answer: Answer) => void
+}
 
 export interface Subscription {
   readonly pattern: string
   readonly queue: string | undefined
   readonly connection: Connection
-  /** At the node. */
-  readonly receive: (message: Message, respond: Respond) => void
+  /** At the node. Nobody asked for an answer to a message that was published. */
+  readonly receive: (message: Message, asked: Asked | undefined) => void
 }
 
 /** Until a server gives up the way to one that it does not reach. */
@@ -50,6 +61,10 @@ export class Subjects {
   remove(subscription: Subscription): void {
     this.table.remove(subscription)
     this.spreads.delete(subscription)
+  }
+
+  reaches(from: Machine, to: Machine): boolean {
+    return this.servers.reaches(from, to)
   }
 
   /** To whom a message goes that a server got; undefined: it knows of nobody. */

@@ -21,9 +21,11 @@ export const writeStream = (
       ? refused("invalid", "there is nothing to write")
       : messages.length > BATCH_MAX
         ? refused("invalid", `${messages.length} messages, and a batch takes ${BATCH_MAX}`)
-        : session.isConnected
-          ? undefined
-          : unavailable("not connected to NATS")
+        : messages.some(({ data }) => data.length > session.payloadMax)
+          ? refused("invalid", `a message of more than ${session.payloadMax} bytes`)
+          : session.isConnected
+            ? undefined
+            : unavailable("not connected to NATS")
   if (refusal !== undefined) {
     const once = new Once<Outcome<number>>()
     once.give(refusal)
