@@ -3,9 +3,11 @@
  * that kept what it stored; nobody calls damaged what is not; and of a log that did lose something nobody answers as
  * if nothing had been lost, as long as anybody is left who knows better.
  */
+import { requestKey } from "../../protocols/record.ts"
+import type { Operation } from "../history.ts"
 import { notAfter } from "../ledger.ts"
 import { type Check, type Evidence, type Violation, violation } from "./evidence.ts"
-import { reads } from "./reads.ts"
+import { differencesOf } from "./reads.ts"
 import { isOk, writes } from "./writes.ts"
 
 const bad = (detail: string, operations: ReadonlyArray<number> = []): Violation =>
@@ -28,40 +30,45 @@ const falseAlarms = ({ facts, model, operations }: Evidence): ReadonlyArray<Viol
   })
 }
 
+/** The first acknowledged write that a channel lost. */
+const firstLost = ({ model, operations }: Evidence, channel: number): Operation | undefined => {
+  const lost = model.applied.filter(({ message }) => message.channel === channel && message.lost !== undefined)
+  const requests = new Set(lost.map(({ request }) => requestKey(request)))
+  const ids = new Set(lost.flatMap(({ versions }) => versions.map(({ row }) => row?.fields["op"])))
+  return operations.find(({ asked, completed, id, outcome }) => {
+    if (outcome?._tag !== "Ok" || !notAfter(completed!, model.bereft.get(channel)!)) return false
+    if (asked._tag !== "Upsert" && asked._tag !== "Delete") return false
+    return asked.request === undefined ? ids.has(id) : requests.has(requestKey(asked.request))
+  })
+}
+
 /**
  * A channel lost a write that was acknowledged. If nobody has died since, somebody knows that: then nothing new is
  * written to it, and what is answered is what was there.
  */
 const lost = (evidence: Evidence): ReadonlyArray<Violation> => {
-  const { model, observed } = evidence
+  const { lives, model, observed, operations, remembered } = evidence
   const found: Array<Violation> = []
   for (const [channel, when] of model.bereft) {
-    const gone = writes(evidence).all.filter(
-      ({ applied, operation }) =>
-        isOk(operation) &&
-        notAfter(operation.completed!, when) &&
-        applied.some(({ message }) => message.channel === channel && message.lost !== undefined)
-    )
-    const [first] = gone
+    const first = firstLost(evidence, channel)
     if (first === undefined) continue
-    const since = first.operation.completed!
-    const forgot = observed.crashes.find((crash) => notAfter(since, crash))
-    const isKnown = (moment: { readonly event: number; readonly at: number }) =>
-      forgot === undefined || notAfter(moment, forgot)
+    const forgot = observed.crashes.find((crash) => notAfter(first.completed!, crash))
+    const isKnown = ({ completed }: Operation) =>
+      !notAfter(completed!, when) && (forgot === undefined || notAfter(completed!, forgot))
     for (const { applied, operation } of writes(evidence).all) {
-      const after = applied.find(({ message }) => message.channel === channel && !notAfter(message.stored, when))
-      if (!isOk(operation) || after === undefined || !isKnown(operation.completed!)) continue
-      const detail = `channel ${channel} lost operation ${first.operation.id}, which was acknowledged, and took another write`
-      found.push(bad(detail, [first.operation.id, operation.id]))
+      const after = applied.some(({ message }) => message.channel === channel && !notAfter(message.stored, when))
+      if (!isOk(operation) || !after || !isKnown(operation)) continue
+      const detail = `channel ${channel} lost operation ${first.id}, which was acknowledged, and took another write`
+      found.push(bad(detail, [first.id, operation.id]))
     }
-    for (const { differences, life, operation } of reads(evidence)) {
-      if (life === undefined || !life.channels.includes(channel)) continue
-      if (notAfter(operation.completed!, when) || !isKnown(operation.completed!)) continue
-      const concerned = differences.filter(({ key }) => key !== undefined)
-      if (concerned.length === 0) continue
-      found.push(
-        bad(`channel ${channel} lost what was acknowledged, and answers: ${concerned[0]!.detail}`, [operation.id])
-      )
+    for (const operation of operations) {
+      const { collection, outcome } = operation
+      if (outcome?._tag !== "Ok" || !isKnown(operation)) continue
+      const mine = lives.filter(({ channels, name }) => name === collection && channels.includes(channel))
+      const all = mine.map((life) => differencesOf(evidence, operation, outcome.timestamp, life, remembered))
+      if (all.length === 0 || all.some((differences) => differences.length === 0)) continue
+      const detail = `channel ${channel} lost operation ${first.id}, which was acknowledged, and answers: ${all[0]![0]!.detail}`
+      found.push(bad(detail, [first.id, operation.id]))
     }
   }
   return found

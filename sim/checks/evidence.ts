@@ -104,6 +104,11 @@ export class Evidence {
     }
   }
 
+  /** As if no log had lost anything. */
+  get remembered(): Model {
+    return this.once(rememberedModel)
+  }
+
   /** What a shard was flushed to by then. */
   flushedTo(collection: string, shard: number, by: Moment): number {
     let to = 0
@@ -119,6 +124,8 @@ export class Evidence {
     return this.memory.get(of) as A
   }
 }
+
+const rememberedModel = ({ facts }: Evidence): Model => new Model(facts.filter(({ _tag }) => _tag !== "Lost"))
 
 export const keyText = (key: Key): string => (typeof key === "string" ? JSON.stringify(key) : String(key))
 

@@ -62,28 +62,36 @@ const allReads = (evidence: Evidence): ReadonlyArray<Read> =>
     return [readOf(evidence, operation, outcome.timestamp)]
   })
 
-/** Against the collection of that name that fits best: a proxy may not know yet that there is another one. */
+/**
+ * Against the collection of that name that fits best: a proxy may not know yet that there is another one. Where a log
+ * lost something, with it or without: `damage` asks which it should have been.
+ */
 const readOf = (evidence: Evidence, operation: Operation, timestamp: Timestamp): Read => {
   const { collection, completed } = operation
   let best: Read = { operation, timestamp, life: undefined, differences: [] }
   const lives = evidence.lives.filter(({ created, name }) => name === collection && notAfter(created, completed!))
   for (const life of lives.toReversed()) {
-    const read: Read = { operation, timestamp, life, differences: differencesOf(evidence, operation, timestamp, life) }
-    if (best.life === undefined || read.differences.length < best.differences.length) best = read
-    if (best.differences.length === 0) break
+    const isBereft = life.channels.some((channel) => evidence.model.bereft.has(channel))
+    for (const model of isBereft ? [evidence.model, evidence.remembered] : [evidence.model]) {
+      const differences = differencesOf(evidence, operation, timestamp, life, model)
+      const read: Read = { operation, timestamp, life, differences }
+      if (best.life === undefined || differences.length < best.differences.length) best = read
+      if (best.differences.length === 0) return best
+    }
   }
   return best
 }
 
-const differencesOf = (
+export const differencesOf = (
   evidence: Evidence,
   operation: Operation,
   timestamp: Timestamp,
-  life: Life
+  life: Life,
+  model: Model
 ): ReadonlyArray<Difference> => {
   const { asked, outcome } = operation
   const answer = outcome?._tag === "Ok" ? outcome.answer : undefined
-  const held = new Held(evidence, operation, timestamp, life)
+  const held = new Held(evidence, model, operation, timestamp, life)
   if (asked._tag === "Get" && answer?._tag === "Rows") held.get(asked.keys, answer.rows)
   if (asked._tag === "Count" && answer?._tag === "Counted") held.count(answer.rows)
   if (asked._tag === "Search" && answer?._tag === "Hits") held.search(asked, answer.lists)
@@ -99,9 +107,9 @@ class Held {
   private readonly timestamp: Timestamp
   private readonly life: Life
 
-  constructor(evidence: Evidence, operation: Operation, timestamp: Timestamp, life: Life) {
+  constructor(evidence: Evidence, model: Model, operation: Operation, timestamp: Timestamp, life: Life) {
     this.evidence = evidence
-    this.model = evidence.model
+    this.model = model
     this.operation = operation
     this.timestamp = timestamp
     this.life = life
