@@ -61,7 +61,7 @@ export const wireHeaders = (headers: Headers | undefined): Headers | undefined =
 export const timeoutOf = (timeoutMs: number): number => Math.min(timeoutMs, limits.requestTimeoutMaxMs)
 
 export const timedOut = (subject: string, timeoutMs: number) =>
-  new BusError({ reason: "timeout", detail: `${subject} did not answer within ${timeoutMs} ms` })
+  new BusError({ reason: "timeout", detail: `${subject} did not answer within ${Math.round(timeoutMs)} ms` })
 
 export const unanswered = (subject: string) =>
   new BusError({ reason: "timeout", detail: `who served ${subject} died of it, or went away` })
