@@ -264,8 +264,9 @@ const runWorld = (seed: number, { faults = (drawn) => drawn, takeovers = 3, ways
   /** Something happens to a server, if the seed has it so. */
   const breakServers = () => {
     if (!serversBreak) return
-    const machine = chance.pick(broker.servers.all)
-    const forMs = chance.between(10, 20_000)
+    const leader = broker.leaderOf(CHANNEL) ?? 0
+    const machine = broker.servers.all[chance.happens(0.7) ? leader : chance.below(broker.servers.all.length)]!
+    const forMs = chance.between(10, chance.pick([4_000, 30_000]))
     const what = chance.pick(["crash", "pause", "cutOff"] as const)
     broker.servers[what](machine, forMs)
   }
@@ -414,8 +415,10 @@ describe("a channel's writer", () => {
       "late",
       "broken",
       "oldLeader",
-      "heldInElection",
-      "lostInElection"
+      "lostInElection",
+      "lost between servers",
+      "server crash",
+      "server pause"
     ]) {
       assert.isAbove(counts[name] ?? 0, 20, `${name}: ${JSON.stringify(counts)}`)
     }
