@@ -40,6 +40,7 @@ const edges = [
   "runtime/settings.ts",
   "runtime/telemetry.ts",
   "runtime/*-process.ts",
+  "runtime/client/*.ts",
   "sim/sealed.ts",
   "sim/run.ts",
   "sim/mutate.ts",

@@ -53,6 +53,8 @@ describe("every lint rule of the house bites", () => {
     ["runtime/places.ts", `export * from "../storage/log-jetstream.ts"\nexport * from "./roles.ts"`],
     ["runtime/main.ts", `import process from "node:process"\nexport const a = process.argv`],
     ["runtime/cli/start.ts", `export * from "../roles.ts"\nexport * from "nats"`],
+    ["runtime/client/fine.ts", `export const a = () => performance.now()`],
+    ["actors/proxy/of-client.ts", `export * from "../../runtime/client/fine.ts"`, "elanus(imports)"],
     ["runtime/of-cli.ts", `export * from "./cli/start.ts"`, "elanus(imports)"],
     ["runtime/of-root.ts", `export * from "./places.ts"`, "elanus(imports)"],
     ["runtime/demo.ts", `export * from "./elanus.ts"`],

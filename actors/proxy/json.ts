@@ -5,10 +5,11 @@
 import type { Consistency, GetAnswer, ReadLevel, SearchAnswer, SearchRequest } from "../../protocols/client.ts"
 import { consistencies } from "../../protocols/client.ts"
 import { type ElanusError, failure } from "../../protocols/errors.ts"
-import { canonical, type Key, keyAt, type KeyColumn, keyColumn, type KeyType } from "../../protocols/keys.ts"
+import { type Key, keyAt, type KeyColumn } from "../../protocols/keys.ts"
 import { limits } from "../../protocols/limits.ts"
 import type { Collection, CollectionSpec } from "../../protocols/metadata.ts"
-import { fieldBytesAt, fieldColumn, parseFields, type RowBatch } from "../../protocols/rows.ts"
+import { readKeys, readRowObjects, readVector } from "../../protocols/row-objects.ts"
+import { fieldBytesAt, parseFields, type RowBatch } from "../../protocols/rows.ts"
 import { nameProblem } from "../../protocols/subjects.ts"
 import { parseTimestamp, type Timestamp } from "../../protocols/timestamp.ts"
 import { utf8 } from "../../protocols/wire.ts"
@@ -101,93 +102,6 @@ const refuseLater = (body: Body, later: ReadonlyArray<string>): void => {
     const value = body[name]
     if (value === undefined || value === null || value === "" || (Array.isArray(value) && value.length === 0)) continue
     throw failure("not-supported", `${name} is not in this version yet`)
-  }
-}
-
-// ---- keys and vectors
-
-const INT64_MIN = -(1n << 63n)
-const INT64_MAX = (1n << 63n) - 1n
-
-/** A primary key as a client gives it. */
-export const readKey = (value: unknown, type: KeyType, where: string): Key => {
-  if (value === undefined || value === null) throw failure("bad-key", `${where}: there is no primary key`)
-  if (type === "VarChar") {
-    if (typeof value !== "string") throw failure("bad-key", `${where}: the primary key must be a string`)
-    if (value.isWellFormed()) return value
-    throw failure("bad-key", `${where}: the primary key is not valid Unicode`)
-  }
-  if (typeof value === "number") {
-    if (Number.isSafeInteger(value)) return value === 0 ? 0 : value
-    throw failure("bad-key", `${where}: ${value} is no integer, or beyond 2^53: give it as a string`)
-  }
-  if (typeof value === "bigint" || (typeof value === "string" && /^-?\d{1,20}$/.test(value))) {
-    const big = BigInt(value)
-    if (big >= INT64_MIN && big <= INT64_MAX) return canonical(big)
-  }
-  throw failure("bad-key", `${where}: ${String(value)} is not an integer of 64 bits`)
-}
-
-/** Writes one vector into `into`. */
-export const readVector = (value: unknown, dimension: number, into: Float32Array, at: number, where: string): void => {
-  if (!Array.isArray(value) && !(value instanceof Float32Array) && !(value instanceof Float64Array)) {
-    throw failure("bad-vector", `${where}: a vector must be an array of numbers`)
-  }
-  if (value.length !== dimension) {
-    throw failure(
-      "wrong-dimension",
-      `${where}: a vector of ${value.length} dimensions; the collection has ${dimension}`
-    )
-  }
-  for (let i = 0; i < dimension; i++) {
-    const number: unknown = value[i]
-    if (typeof number !== "number") throw failure("bad-vector", `${where}: ${JSON.stringify(number)} is not a number`)
-    into[at + i] = number
-    if (!Number.isFinite(into[at + i]!)) {
-      throw failure("bad-vector", `${where}: ${number} is not a number of 32 bits`)
-    }
-  }
-}
-
-/** Rows as objects, by the collection's schema: its key, its vector, and whatever else as dynamic fields. */
-export const readRowObjects = (spec: CollectionSpec, data: ReadonlyArray<unknown>): RowBatch => {
-  const { dimension, keyField, keyType, vectorField } = spec
-  if (data.length === 0) throw bad("there is nothing to insert")
-  const keys: Array<Key> = []
-  const vectors = new Float32Array(data.length * dimension)
-  const fields = data.map((row, i) => {
-    if (typeof row !== "object" || row === null || Array.isArray(row)) throw bad(`row ${i} must be an object`)
-    const { [keyField]: key, [vectorField]: vector, ...rest } = row as Body
-    keys.push(readKey(key, keyType, `row ${i}, ${keyField}`))
-    if (vector === undefined) throw failure("field-not-found", `row ${i} has no vector field ${vectorField}`)
-    readVector(vector, dimension, vectors, i * dimension, `row ${i}, ${vectorField}`)
-    checkFields(rest, `row ${i}`)
-    return rest
-  })
-  return { keys: keyColumn(keyType, keys), dimension, vectors, fields: fieldColumn(fields) }
-}
-
-/** What JSON cannot give back as it went in. Bodies that were JSON pass by their nature; a library's rows may not. */
-export const checkFields = (value: unknown, where: string): void => {
-  switch (typeof value) {
-    case "number":
-      if (!Number.isFinite(value)) throw bad(`${where}: ${value} cannot be a field`)
-      return
-    case "bigint":
-      throw bad(`${where}: ${value} is beyond a number: give it as a string`)
-    case "string":
-      if (!value.isWellFormed()) throw bad(`${where}: a text is not valid Unicode`)
-      return
-    case "boolean":
-    case "undefined":
-      return
-    case "object":
-      if (value === null) return
-      if (Array.isArray(value)) value.forEach((each) => checkFields(each, where))
-      else for (const name of Object.keys(value)) checkFields((value as Body)[name], `${where}, ${name}`)
-      return
-    default:
-      throw bad(`${where}: a ${typeof value} cannot be a field`)
   }
 }
 
@@ -309,28 +223,22 @@ export const readSearch = (spec: CollectionSpec, body: Body): SearchRequest => {
   }
 }
 
-export const readKeys = (spec: CollectionSpec, value: unknown): KeyColumn => {
+const keysOf = (spec: CollectionSpec, value: unknown): KeyColumn => {
   if (value === undefined || value === null) throw bad("id is needed: a primary key, or an array of them")
   const all = Array.isArray(value) ? value : [value]
   if (all.length === 0) throw bad("there are no ids")
-  if (all.length > limits.keysPerRequestMax) {
-    throw failure("too-large", `${all.length} ids; ${limits.keysPerRequestMax} are the most`)
-  }
-  return keyColumn(
-    spec.keyType,
-    all.map((key, i) => readKey(key, spec.keyType, `id ${i}`))
-  )
+  return readKeys(all, spec.keyType)
 }
 
 export const readDelete = (spec: CollectionSpec, body: Body): KeyColumn => {
   refuseLater(body, ["filter", "partitionName"])
-  return readKeys(spec, body["id"])
+  return keysOf(spec, body["id"])
 }
 
 export const readGet = (spec: CollectionSpec, body: Body) => {
   refuseLater(body, ["partitionNames"])
   const outputFields = body["outputFields"] === undefined ? ["*"] : names(body, "outputFields")
-  return { keys: readKeys(spec, body["id"]), outputFields, level: readLevel(body) }
+  return { keys: keysOf(spec, body["id"]), outputFields, level: readLevel(body) }
 }
 
 /** A query is count(*) in this version. */

@@ -1,8 +1,8 @@
 /** Rows that are to be inserted: each piece of an input as a row of its collection, or as what is wrong with it. */
-import { checkFields, parseBody, readKey, readVector } from "../../actors/proxy/json.ts"
+import { parseBody } from "../../actors/proxy/json.ts"
 import { type ElanusError, failure } from "../../protocols/errors.ts"
 import { limits } from "../../protocols/limits.ts"
-import type { Spec } from "../client/spec.ts"
+import { checkFields, readKey, readVector, type RowSpec } from "../../protocols/row-objects.ts"
 import type { Key } from "../elanus.ts"
 import { readArrow } from "./arrow.ts"
 import { toElanusError } from "./exit.ts"
@@ -27,7 +27,7 @@ export interface RowOptions {
 /** In the order of the input. What it throws while it reads is an input that cannot be read on. */
 export const readRows = (
   input: Input,
-  spec: Spec,
+  spec: RowSpec,
   { firstId, idColumn, vectorColumn }: RowOptions
 ): AsyncIterator<ReadonlyArray<Piece<NewRow | ElanusError>>> => {
   const { dimension, keyField, keyType, vectorField } = spec

@@ -1,10 +1,8 @@
-/** What one must know of a collection to lay its rows out, as the collection's own description says it. */
+/** How a collection's rows look, as its own description says it. */
 import type { KeyType } from "../../protocols/keys.ts"
-import type { CollectionSpec } from "../../protocols/metadata.ts"
+import type { RowSpec } from "../../protocols/row-objects.ts"
 
-export type Spec = Pick<CollectionSpec, "dimension" | "keyField" | "keyType" | "vectorField">
-
-export const specOf = (description: unknown): Spec => {
+export const specOf = (description: unknown): RowSpec => {
   const { fields } = description as {
     readonly fields: ReadonlyArray<{
       readonly name: string

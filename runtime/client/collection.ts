@@ -1,0 +1,161 @@
+/** One collection, as a client sees it: what it asks in the binary form, and what it knows of the collection. */
+import { BINARY, binary, consistencies, headers as headerNames, type ReadLevel } from "../../protocols/client.ts"
+import { failure } from "../../protocols/errors.ts"
+import { limits } from "../../protocols/limits.ts"
+import type { RowSpec } from "../../protocols/row-objects.ts"
+import { collectionSubject, nameProblem } from "../../protocols/subjects.ts"
+import { later, type Timestamp } from "../../protocols/timestamp.ts"
+import type { Ask } from "./ask.ts"
+import type { JsonAsks } from "./ask-json.ts"
+import type {
+  Collection,
+  CollectionStats,
+  Columns,
+  Hit,
+  ReadOptions,
+  RequestOptions,
+  SearchOptions,
+  Written
+} from "./interface.ts"
+import { rowAt, toBatch, toKeys, toQueries, type Vector } from "./layout.ts"
+import { split } from "./parts.ts"
+import type { Session } from "./session.ts"
+import { specOf } from "./spec.ts"
+
+/** What all collections of a client share. */
+export interface Client extends JsonAsks {
+  readonly ask: Ask
+  readonly session: Session
+  readonly database: string
+  /** The largest message, bytes. */
+  readonly payloadMax: number
+}
+
+/** Requests of one large insert that are on their way at once. */
+const INSERTS_AT_ONCE = 16
+
+export const makeCollection = (client: Client, name: string): Collection => {
+  const { ask, askAbout, askRows, database, payloadMax, session } = client
+  const wrong = nameProblem(name)
+  if (wrong !== undefined) throw failure("bad-name", wrong)
+  const subject = (verb: string) => collectionSubject(database, name, verb)
+  const subjects = { search: subject("search"), insert: subject("insert"), get: subject("get") }
+  let known: Promise<RowSpec> | undefined
+  /** Asked once, and again after an error that may say that it is another collection now. */
+  const spec = (options?: RequestOptions): Promise<RowSpec> =>
+    (known ??= askAbout(subject("describe"), {}, options).then(specOf, (cause: unknown) => {
+      known = undefined
+      throw cause
+    }))
+  const forget = (cause: unknown): never => {
+    known = undefined
+    throw cause
+  }
+
+  const level = ({ at, consistency = "Session" }: ReadOptions): ReadLevel => {
+    if (consistencies.includes(consistency)) return { at, consistency, token: session.token() }
+    throw failure("bad-request", `consistency is one of ${consistencies.join(", ")}, not ${consistency}`)
+  }
+  const asBinary = { [headerNames.format]: BINARY }
+
+  const writeOne = async (verb: string, data: Uint8Array, options: RequestOptions): Promise<Written> => {
+    // Dated by an old answer, the cluster could not tell it from one that it has forgotten: "outcome-unknown".
+    if (!session.isDated()) await askAbout(subject("describe"), {}, options)
+    const headers = { ...asBinary, [headerNames.request]: session.requestId() }
+    const { count, timestamp } = binary.written.decode((await ask(verb, data, headers, options.timeoutMs)).data)
+    session.saw(timestamp)
+    return { count, timestamp }
+  }
+
+  const write = async (rows: ReadonlyArray<object> | Columns, options: RequestOptions = {}): Promise<Written> => {
+    const mine = await spec(options)
+    const batch = toBatch(mine, rows)
+    const parts = split(batch, Math.min(payloadMax, limits.recordBytesMax) - limits.payloadMargin)
+    let count = 0
+    let timestamp: Timestamp = 0n
+    let next = 0
+    const worker = async () => {
+      while (next < parts.length) {
+        const part = parts[next++]!
+        const written = await writeOne(subjects.insert, binary.write.encode(part), options)
+        count += written.count
+        timestamp = later(timestamp, written.timestamp)
+      }
+    }
+    const workers = Array.from({ length: Math.min(INSERTS_AT_ONCE, parts.length) }, worker)
+    await Promise.all(workers).catch(forget)
+    return { count, timestamp }
+  }
+
+  const search = async (given: Vector | ReadonlyArray<Vector>, options: SearchOptions = {}) => {
+    const { dimension, queries, single } = toQueries(given)
+    const { ef = 0, limit = 10, offset = 0, outputFields = [] } = options
+    const request = { dimension, queries, limit, offset, ef, outputFields, level: level(options) }
+    mustBeU32("limit", limit)
+    mustBeU32("offset", offset)
+    mustBeU32("ef", ef)
+    const asked = ask(subjects.search, binary.search.encode(request), asBinary, options.timeoutMs)
+    const reply = asked instanceof Promise ? await asked : asked
+    const found = binary.hits.decode(reply.data)
+    session.saw(found.timestamp)
+    const lists: Array<Array<Hit>> = []
+    let at = 0
+    for (const count of found.counts) {
+      const list: Array<Hit> = new Array(count)
+      for (let i = 0; i < count; i++, at++) {
+        const { fields, id, vector } = rowAt(found, at, dimension, outputFields)
+        const distance = found.distances[at]!
+        list[i] = vector === undefined ? { id, fields, distance } : { id, fields, vector, distance }
+      }
+      lists.push(list)
+    }
+    return single ? lists[0]! : lists
+  }
+
+  return {
+    name,
+    describe: (options) => askAbout(subject("describe"), {}, options) as Promise<Record<string, unknown>>,
+    stats: (options) => askRows(subject("stats"), {}, options) as Promise<CollectionStats>,
+    drop: async (options) => {
+      known = undefined
+      await askAbout(subject("drop"), {}, options)
+    },
+    flush: async (options) => {
+      await askAbout(subject("flush"), {}, options)
+    },
+    insert: write,
+    upsert: write,
+    delete: async (ids, options = {}) => {
+      const mine = await spec(options)
+      return writeOne(subject("delete"), binary.keys.encode(toKeys(mine, ids)), options).catch(forget)
+    },
+    get: async (ids, options = {}) => {
+      const mine = await spec(options)
+      const { outputFields = ["*"] } = options
+      const request = { keys: toKeys(mine, ids), outputFields, level: level(options) }
+      const data = binary.get.encode(request)
+      const reply = await Promise.resolve(ask(subjects.get, data, asBinary, options.timeoutMs)).catch(forget)
+      const found = binary.found.decode(reply.data)
+      session.saw(found.timestamp)
+      return Array.from({ length: found.keys.count }, (_, i) => rowAt(found, i, mine.dimension, outputFields))
+    },
+    count: async (options = {}) => {
+      const { at, consistency = "Session" } = options
+      const token = session.token()
+      const body = {
+        outputFields: ["count(*)"],
+        consistencyLevel: consistency,
+        ...(token > 0n ? { guaranteeTimestamp: String(token) } : {}),
+        ...(at === undefined ? {} : { travelTimestamp: String(at) })
+      }
+      const rows = (await askRows(subject("query"), body, options)) as ReadonlyArray<{ readonly "count(*)": number }>
+      return rows[0]!["count(*)"]
+    },
+    search: search as Collection["search"]
+  }
+}
+
+const mustBeU32 = (what: string, value: number): void => {
+  if (Number.isInteger(value) && value >= 0 && value <= 0xffff_ffff) return
+  throw failure("bad-request", `${what} must be an integer, not ${value}`)
+}
