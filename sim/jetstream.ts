@@ -22,7 +22,7 @@ export interface StreamFaults {
   lostAnswer: number
   /** The way to the stream's leader breaks: what is on it is gone, and nobody hears of it. */
   lostRequest: number
-  /** The way to the stream's leader breaks: what is on it comes after its sender gave up. */
+  /** The way to the stream's leader breaks: what is on it comes seconds later, mostly after its sender gave up. */
   late: number
   /** A question finds nobody; a reader is cut off. */
   broken: number
@@ -66,6 +66,7 @@ const STORE_MS: readonly [number, number] = [0.1, 0.5]
 const COMMIT_MS: readonly [number, number] = [0.3, 2]
 /** Until a connection has another way to a stream. */
 const REROUTE_MS = 50
+const LATE_MS: readonly [number, number] = [3_000, 15_000]
 /** Before the broker looks again whether a key can go. */
 const EXPIRY_RETRY_MS = 500
 
@@ -401,7 +402,7 @@ export class JetStream {
     }
     const made: Break = {
       until: now + this.chance.between(0, REROUTE_MS) * this.chance.next(),
-      lateMs: isLost ? undefined : this.chance.between(0, 10_000)
+      lateMs: isLost ? undefined : this.chance.between(...LATE_MS)
     }
     ways.set(lead, made)
     return made
