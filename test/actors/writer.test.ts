@@ -83,6 +83,8 @@ interface Told {
   readonly epoch: bigint
   outcome: "acknowledged" | "refused" | "unknown"
   written: Written | undefined
+  /** Virtual milliseconds. */
+  at: number
 }
 
 /** Reads to its own fence, as channel.ts does. */
@@ -155,9 +157,14 @@ interface Options {
   readonly faults?: (drawn: BrokerFaults) => BrokerFaults
   /** What goes wrong with owners. */
   readonly takeovers?: number
+  /** The servers lose power once, and with it what they had said was stored. */
+  readonly power?: boolean
 }
 
-const runWorld = (seed: number, { faults = (drawn) => drawn, takeovers = 3, ways = rightly }: Options): Run => {
+const runWorld = (
+  seed: number,
+  { faults = (drawn) => drawn, power = false, takeovers = 3, ways = rightly }: Options
+): Run => {
   const world = new World(`writer ${seed}`, { preempt: [0, 0.005, 0.05, 0.2][seed % 4]! })
   const chance = world.chance("director")
   const broker = simBroker(world, { replicas: seed % 2 === 0 ? 1 : 3 })
@@ -210,7 +217,7 @@ const runWorld = (seed: number, { faults = (drawn) => drawn, takeovers = 3, ways
   let ids = 0
   const request = Effect.fnUntraced(function* (mine: Activation) {
     const id = ++ids
-    const fate: Told = { id, epoch: mine.who.epoch, outcome: "unknown", written: undefined }
+    const fate: Told = { id, epoch: mine.who.epoch, outcome: "unknown", written: undefined, at: 0 }
     told.push(fate)
     const pending = makePending({
       collection: "c",
@@ -227,6 +234,7 @@ const runWorld = (seed: number, { faults = (drawn) => drawn, takeovers = 3, ways
     })
     const exit = yield* Effect.timeoutOption(on(mine.node, asked), 30_000)
     if (Option.isNone(exit)) return count("unknown")
+    fate.at = world.now
     if (Exit.isSuccess(exit.value)) {
       fate.outcome = "acknowledged"
       fate.written = exit.value.value
@@ -270,6 +278,7 @@ const runWorld = (seed: number, { faults = (drawn) => drawn, takeovers = 3, ways
     const what = chance.pick(["crash", "pause", "cutOff"] as const)
     broker.servers[what](machine, forMs)
   }
+  let powerLostAt = Infinity
   const trouble = Effect.gen(function* () {
     for (let i = 0; i < takeovers; i++) {
       yield* Effect.sleep(chance.between(1, chance.pick([50, 500, 5_000])))
@@ -277,6 +286,10 @@ const runWorld = (seed: number, { faults = (drawn) => drawn, takeovers = 3, ways
       const what = chance.pick(["goes on", "paused", "killed", "paused before"])
       count(what)
       breakServers()
+      if (power && i === 1) {
+        powerLostAt = world.now
+        broker.losePower(chance.between(10, 5_000), 60)
+      }
       if (what.startsWith("paused")) old.node.pause(chance.between(1, 12_000))
       if (what === "killed") old.node.crash()
       if (what === "paused before") yield* Effect.sleep(chance.between(1, 100))
@@ -293,6 +306,12 @@ const runWorld = (seed: number, { faults = (drawn) => drawn, takeovers = 3, ways
     yield* Effect.all([trouble, reader, client, client], { concurrency: "unbounded" })
     broker.heal()
     grantsFail = 0
+    if (power) {
+      // Whoever writes nothing finds out nothing.
+      const all = activations.filter(({ lives }) => lives)
+      yield* Effect.forEach(all, request, { concurrency: "unbounded" })
+      return yield* Effect.sleep(60_000)
+    }
     yield* Effect.sleep(20_000)
     const last = activations.at(-1)!
     if (last.ended !== undefined) {
@@ -307,7 +326,11 @@ const runWorld = (seed: number, { faults = (drawn) => drawn, takeovers = 3, ways
     yield* Effect.sleep(20_000)
   })
   world.run(program)
-  audit(broker.entries(CHANNEL), activations, told, violations)
+  if (power) {
+    const lostAny = broker.ledger.facts.some(({ _tag }) => _tag === "Lost")
+    auditLoss(broker.entries(CHANNEL), activations, told, powerLostAt, lostAny, violations)
+  } else audit(broker.entries(CHANNEL), activations, told, violations)
+  for (const { ended } of activations) if (ended !== undefined) count(`ended ${ended._tag}`)
   for (const [name, many] of Object.entries(broker.counts)) counts[name] = many
   counts["deepest"] = Math.max(...activations.map(({ deepest }) => deepest))
   return { violations, counts }
@@ -390,6 +413,29 @@ const audit = (
   }
 }
 
+/** Records were lost that somebody was told of. Whoever had them must stop, and tell nobody of others that are not there. */
+const auditLoss = (
+  entries: ReturnType<Broker["entries"]>,
+  activations: ReadonlyArray<Activation>,
+  told: ReadonlyArray<Told>,
+  lostAt: number,
+  lostAny: boolean,
+  violations: Array<string>
+): void => {
+  const hashes = new Map(entries.map(({ data, sequence }) => [sequence, decodeRecord(data).hash]))
+  const stored = new Set(entries.flatMap(({ data }) => idsOf(decodeRecord(data))))
+  for (const { applied, ended, lives, who } of activations) {
+    const lost = applied.find(({ record, sequence }) => hashes.get(sequence) !== record.hash)
+    if (lost !== undefined && lives)
+      violations.push(`epoch ${who.epoch} goes on without its record at ${lost.sequence}`)
+    if (ended?._tag === "Damaged" && !lostAny) violations.push(`epoch ${who.epoch} lost nothing: ${ended.detail}`)
+  }
+  for (const { at, id, outcome } of told) {
+    if (outcome === "acknowledged" && at > lostAt && !stored.has(id))
+      violations.push(`request ${id} was lost before it was told`)
+  }
+}
+
 const merge = (into: { [name: string]: number }, counts: { readonly [name: string]: number }) => {
   for (const [name, many] of Object.entries(counts)) {
     into[name] = name === "deepest" ? Math.max(into[name] ?? 0, many) : (into[name] ?? 0) + many
@@ -434,6 +480,18 @@ describe("a channel's writer", () => {
       })
       assert.strictEqual(violations.join("\n"), "")
     })
+  })
+
+  it("stops when its log lost what it had said was stored, and says so", () => {
+    const counts: { [name: string]: number } = {}
+    forSeeds(60, (seed) => {
+      const run = runWorld(seed, { power: true, takeovers: 1 + (seed % 3) })
+      assert.strictEqual(run.violations.join("\n"), "")
+      merge(counts, run.counts)
+    })
+    if (process.env["ELANUS_SEED"] !== undefined) return
+    assert.isAbove(counts["power loss"]!, 20)
+    assert.isAbove(counts["ended Damaged"]!, 10)
   })
 
   it("acknowledges everything when nothing goes wrong", () => {
