@@ -1,5 +1,5 @@
 /**
- * A client of the simulated world: what `runtime/elanus.ts` does to ask, by the same subjects, headers and bodies, on
+ * A client of the simulated world: what the library (`runtime/client/`) does to ask, by the same subjects, headers and bodies, on
  * a Bus and Effect's own clock and chance. A session knows the newest timestamps that it was told, gives them back with
  * what it asks, and asks again, under the same id, what may end otherwise. A plain client is a NATS client by hand: it
  * asks once, in JSON, and remembers nothing.
@@ -44,12 +44,13 @@ export interface SimClient {
   readonly ask: (collection: string, asked: Asked, shape?: Shape) => Effect.Effect<Told, ElanusError>
 }
 
-// As in runtime/elanus.ts
+// As in runtime/client/
 const RETRY_FIRST_MS = 20
 const RETRY_MAX_MS = 500
 const SAY_SO_MS = 250
 const TRY_MS = 5_000
 const DATED_MS = limits.dedupeAgeMs / 5
+const DATE_AGAIN_MS = 200
 
 const KEY_FIELD = "id"
 const VECTOR_FIELD = "vector"
@@ -70,6 +71,7 @@ export const makeClient = Effect.fnUntraced(function* (bus: Bus["Service"], opti
     newest = timestamp
     newestAt = now()
   }
+  const isDated = () => now() - newestAt <= DATED_MS
   const saw = (timestamp: Timestamp): void => {
     if (!isPlain) token = later(token, timestamp)
     learn(timestamp)
@@ -156,6 +158,17 @@ export const makeClient = Effect.fnUntraced(function* (bus: Bus["Service"], opti
     const { data, timestamp } = yield* askJson(collectionSubject(DEFAULT_DATABASE, collection, "describe"), {})
     learn(timestamp)
     return shapeOf(data)
+  })
+
+  /** Dated by an old answer, the cluster could not tell a write from one that it has forgotten. */
+  const dated = Effect.fnUntraced(function* (collection: string) {
+    const deadline = now() + timeoutMs
+    while (true) {
+      yield* describe(collection)
+      if (isDated()) return
+      if (now() > deadline) return yield* failure("unavailable", "no coordinator gives out timestamps")
+      yield* Effect.sleep(DATE_AGAIN_MS)
+    }
   })
 
   const levelBody = ({ at, consistency, token: guarantee }: ReadLevel) => ({
@@ -281,8 +294,7 @@ export const makeClient = Effect.fnUntraced(function* (bus: Bus["Service"], opti
     },
     requestId: (collection) => {
       if (isPlain) return Effect.undefined
-      // Dated by an old answer, the cluster could not tell it from one that it has forgotten.
-      return now() - newestAt > DATED_MS ? Effect.andThen(describe(collection), newId) : newId
+      return isDated() ? newId : Effect.andThen(dated(collection), newId)
     },
     makingId: isPlain ? Effect.undefined : newId,
     ask: (collection, asked, shape) =>
@@ -297,7 +309,12 @@ export const makeClient = Effect.fnUntraced(function* (bus: Bus["Service"], opti
           })
         ),
         // It may be another collection now.
-        Effect.tapError(() => Effect.sync(() => shapes.delete(collection)))
+        Effect.tapError(({ code }) =>
+          Effect.sync(() => {
+            shapes.delete(collection)
+            if (code === "outcome-unknown") newestAt = -Infinity
+          })
+        )
       )
   }
   return client

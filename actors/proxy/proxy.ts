@@ -10,6 +10,7 @@ import { limits } from "../../protocols/limits.ts"
 import type { Collection } from "../../protocols/metadata.ts"
 import type { RequestId } from "../../protocols/record.ts"
 import { CLIENT_SUBJECTS, type CollectionVerb, isWriting, parseSubject, type Target } from "../../protocols/subjects.ts"
+import { TIMESTAMP_ZERO } from "../../protocols/timestamp.ts"
 import { utf8 } from "../../protocols/wire.ts"
 import { Bus, type Message, type Reply } from "../../runtime/bus.ts"
 import { Catalog } from "../../runtime/catalog.ts"
@@ -193,9 +194,9 @@ export const proxy = Effect.gen(function* () {
   ): Effect.Effect<Reply, ElanusError> => {
     switch (verb) {
       case "describe":
-        // Its timestamp dates a client's first write; without a coordinator there is none but this, and it is told nevertheless.
+        // Its timestamp dates a client's first write; without a coordinator there is none, and it is told nevertheless.
         return Effect.map(
-          Effect.catch(requests.recent(DATE_MS), () => Effect.succeed(collection.created)),
+          Effect.catch(requests.fresh(DATE_MS), () => Effect.succeed(TIMESTAMP_ZERO)),
           (timestamp) => reply(writeAnswer(describe(collection), timestamp))
         )
       case "insert":

@@ -56,8 +56,10 @@ export const makeRequests = Effect.gen(function* () {
   const clock = yield* Clock.Clock
   /** Of rows or keys for one shard: they go into one message, and into one record of the log. */
   const partBytesMax = Math.min(limits.recordBytesMax, (yield* Bus).payloadMax) - PART_MARGIN
-  /** The newest timestamp that this proxy has seen: it dates the requests that bring no id. */
+  /** The newest timestamp that this proxy has seen. */
   let newest: Timestamp = 0n
+  /** The same, to date the requests that bring no id; 0 once an owner found that too old, whatever our clock says. */
+  let date: Timestamp = 0n
 
   const oracle = sharedCall(
     Effect.map(coordinator.call("Grant", { kind: "reader", count: 1 }, limits.requestTimeoutMs), ({ first }) => first)
@@ -71,20 +73,22 @@ export const makeRequests = Effect.gen(function* () {
     )
   const saw = (timestamp: Timestamp) => {
     newest = later(newest, timestamp)
+    date = later(date, timestamp)
   }
 
   // ---- writes
 
+  /** A timestamp from now. */
+  const fresh = (timeoutMs: number): Effect.Effect<Timestamp, ElanusError> =>
+    Effect.tap(patientOracle(timeoutMs), (timestamp) => Effect.sync(() => saw(timestamp)))
+
   /** A timestamp from a moment ago: the newest that came by, or if that was long ago, one of the oracle's. */
   const recent = (timeoutMs: number): Effect.Effect<Timestamp, ElanusError> =>
-    Effect.suspend(() => {
-      if (newest > 0n && newest >= fromMillis(clock.currentTimeMillisUnsafe() - RECENT_MS))
-        return Effect.succeed(newest)
-      return Effect.map(patientOracle(timeoutMs), (timestamp) => {
-        saw(timestamp)
-        return newest
-      })
-    })
+    Effect.suspend(() =>
+      date > 0n && date >= fromMillis(clock.currentTimeMillisUnsafe() - RECENT_MS)
+        ? Effect.succeed(date)
+        : fresh(timeoutMs)
+    )
 
   /** Dated by an old timestamp, an owner could not tell it from one that it has forgotten. */
   const newRequestId = (timeoutMs: number): Effect.Effect<RequestId, ElanusError> =>
@@ -113,7 +117,9 @@ export const makeRequests = Effect.gen(function* () {
     const request = id ?? (yield* newRequestId(timeoutMs))
     const { shards } = collection.spec
     const write = (shard: number, body: Write["body"]) =>
-      routing.ask(collection, shard, "Write", (route) => ({ route, request, body }), timeoutMs)
+      routing
+        .ask(collection, shard, "Write", (route) => ({ route, request, body }), timeoutMs)
+        .pipe(Effect.tapError(({ code }) => Effect.sync(() => code === "outcome-unknown" && (date = 0n))))
     const all = bodyOf(undefined)
     const tooLarge = (shard: number, body: Write["body"]) => {
       const bytes = body._tag === "Upsert" ? rowBatchBytes(body.rows) : keyColumnBytes(body.keys)
@@ -356,7 +362,7 @@ export const makeRequests = Effect.gen(function* () {
       { concurrency: "unbounded" }
     )
 
-  return { upsert, remove, search, get, count, flush, stats, coordinator, recent, newest: () => newest }
+  return { upsert, remove, search, get, count, flush, stats, coordinator, fresh, newest: () => newest }
 })
 
 export type Requests = Effect.Success<typeof makeRequests>

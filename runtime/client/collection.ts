@@ -1,6 +1,6 @@
 /** One collection, as a client sees it: what it asks in the binary form, and what it knows of the collection. */
 import { BINARY, binary, consistencies, headers as headerNames, type ReadLevel } from "../../protocols/client.ts"
-import { failure } from "../../protocols/errors.ts"
+import { ElanusError, failure } from "../../protocols/errors.ts"
 import { limits } from "../../protocols/limits.ts"
 import type { RowSpec } from "../../protocols/row-objects.ts"
 import { collectionSubject, nameProblem } from "../../protocols/subjects.ts"
@@ -33,6 +33,9 @@ export interface Client extends JsonAsks {
 
 /** Requests of one large insert that are on their way at once. */
 const INSERTS_AT_ONCE = 16
+const DATE_AGAIN_MS = 200
+
+const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms))
 
 export const makeCollection = (client: Client, name: string): Collection => {
   const { ask, askAbout, askRows, database, payloadMax, session } = client
@@ -58,13 +61,29 @@ export const makeCollection = (client: Client, name: string): Collection => {
   }
   const asBinary = { [headerNames.format]: BINARY }
 
+  /** Dated by an old answer, the cluster could not tell a write from one that it has forgotten: "outcome-unknown". */
+  const dated = async (options: RequestOptions): Promise<void> => {
+    const deadline = performance.now() + (options.timeoutMs ?? limits.requestTimeoutMs)
+    while (!session.isDated()) {
+      await askAbout(subject("describe"), {}, options)
+      if (session.isDated()) return
+      // While there is no coordinator, a description has no date.
+      if (performance.now() > deadline) throw failure("unavailable", "no coordinator gives out timestamps")
+      await sleep(DATE_AGAIN_MS)
+    }
+  }
+
   const writeOne = async (verb: string, data: Uint8Array, options: RequestOptions): Promise<Written> => {
-    // Dated by an old answer, the cluster could not tell it from one that it has forgotten: "outcome-unknown".
-    if (!session.isDated()) await askAbout(subject("describe"), {}, options)
+    await dated(options)
     const headers = { ...asBinary, [headerNames.request]: session.requestId() }
-    const { count, timestamp } = binary.written.decode((await ask(verb, data, headers, options.timeoutMs)).data)
-    session.saw(timestamp)
-    return { count, timestamp }
+    try {
+      const { count, timestamp } = binary.written.decode((await ask(verb, data, headers, options.timeoutMs)).data)
+      session.saw(timestamp)
+      return { count, timestamp }
+    } catch (cause) {
+      if (cause instanceof ElanusError && cause.code === "outcome-unknown") session.outdate()
+      throw cause
+    }
   }
 
   const write = async (rows: ReadonlyArray<object> | Columns, options: RequestOptions = {}): Promise<Written> => {

@@ -18,6 +18,8 @@ export interface Session {
   readonly learn: (timestamp: Timestamp) => void
   /** Whether a request that is made now can be dated. */
   readonly isDated: () => boolean
+  /** What dated a request was too old, whatever our clock says of it. */
+  readonly outdate: () => void
   /** Names a request: by the newest answer, and by chance. */
   readonly requestId: () => string
 }
@@ -40,6 +42,9 @@ export const makeSession = (): Session => {
     },
     learn,
     isDated: () => performance.now() - newestAt <= DATED_MS,
+    outdate: () => {
+      newestAt = -Infinity
+    },
     requestId: () => {
       const random = crypto.getRandomValues(new BigUint64Array(1))
       return formatRequestId({ issued: newest, unique: random[0]! })
