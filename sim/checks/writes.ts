@@ -101,7 +101,7 @@ const allWrites = (evidence: Evidence): Writes => {
     return found
   }
 
-  const all = operations.filter(isRowWrite).map((operation): Write => {
+  const writeOf = (operation: Operation): Write => {
     const { asked } = operation
     if (asked._tag !== "Upsert" && asked._tag !== "Delete") return { operation, applied: [] }
     const applied =
@@ -114,7 +114,13 @@ const allWrites = (evidence: Evidence): Writes => {
             : deletesOf(operation)
     for (const each of applied) matched.add(each)
     return { operation, applied }
-  })
+  }
+  // Who was told that it is done has it; what is left may be of those who were told nothing.
+  const asked = operations.filter(isRowWrite)
+  const found = new Map<Operation, Write>()
+  for (const operation of asked) if (isOk(operation)) found.set(operation, writeOf(operation))
+  for (const operation of asked) if (!isOk(operation)) found.set(operation, writeOf(operation))
+  const all = asked.map((operation) => found.get(operation)!)
 
   const index = new Map<string, Map<Key, Array<Write>>>()
   for (const write of all) {
