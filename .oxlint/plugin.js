@@ -11,7 +11,15 @@ import path from "node:path"
 const layers = ["protocols", "storage", "runtime", "actors", "sim", "test"]
 
 /** The composition roots (the demo is a program on top of the library's entry). They may import anything. */
-const roots = ["runtime/main.ts", "runtime/cli/*.ts", "runtime/elanus.ts", "runtime/places.ts", "runtime/demo.ts"]
+const roots = [
+  "runtime/main.ts",
+  "runtime/cli/*.ts",
+  "runtime/elanus.ts",
+  "runtime/places.ts",
+  "runtime/demo.ts",
+  "sim/main.ts",
+  "sim/cli/*.ts"
+]
 
 /** Turns a role's name into actors: imports what actors may, and is imported by roots, tests and the simulated world. */
 const cast = "runtime/roles.ts"

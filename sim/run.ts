@@ -33,6 +33,8 @@ export interface Result {
   /** Set if the world itself came to an end: a defect, a deadlock, a loop. */
   readonly died: string | undefined
   readonly hash: string
+  /** Of the trace, after every thousand events. */
+  readonly checkpoints: ReadonlyArray<string>
   readonly events: number
   /** Virtual milliseconds. */
   readonly ms: number
@@ -69,6 +71,7 @@ export const runPlan = (plan: Plan, options: RunOptions = {}): Result => {
     vacuous: vacuous(evidence),
     died,
     hash: world.trace.hash,
+    checkpoints: world.trace.checkpoints,
     events: world.events,
     ms: world.now,
     operations: { asked: operations.length, done: count("Ok"), unknown: count("Unknown") },

@@ -77,8 +77,14 @@ export const nameHash = (name: string): number => {
   return hash
 }
 
+/** What is known of a trace that is over. */
+export interface Passed {
+  readonly hash: string
+  readonly checkpoints: ReadonlyArray<string>
+}
+
 /** The events among which two runs of one seed part: to be kept in a second run of both. Undefined if they never do. */
-export const parting = (one: Trace, other: Trace): Keep | undefined => {
+export const parting = (one: Passed, other: Passed): Keep | undefined => {
   const a = [...one.checkpoints, one.hash]
   const b = [...other.checkpoints, other.hash]
   const at = a.findIndex((hash, index) => hash !== b[index])

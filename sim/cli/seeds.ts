@@ -1,0 +1,117 @@
+/** Many seeds on all cores: a bar while they run, then what they come to together, and each that failed. */
+import { mkdir, writeFile } from "node:fs/promises"
+import { join, relative } from "node:path"
+import { count, table } from "../../runtime/cli/output.ts"
+import { encodePlan, planOf } from "../plan.ts"
+import { failuresOf, type Summary, type Totals, totalsOf } from "../summary.ts"
+import { bar } from "./bar.ts"
+import { Pool, type PoolOptions, type Ran } from "./pool.ts"
+import { partedAt } from "./twice.ts"
+
+export interface SeedsOptions extends PoolOptions {
+  readonly seeds: ReadonlyArray<string>
+  /** Plans of runs that failed are written there. */
+  readonly out: string
+}
+
+export interface FailedRun {
+  readonly summary: Summary
+  /** Of its plan. */
+  readonly file: string
+}
+
+export interface SeedsReport {
+  readonly totals: Totals
+  readonly runs: ReadonlyArray<Summary>
+  readonly failed: ReadonlyArray<FailedRun>
+  /** Of the real world. */
+  readonly seconds: number
+  /** How many were run a second time, in another process. */
+  readonly twice: number
+  readonly bug: string | undefined
+}
+
+/** Every one of so many is run a second time. */
+const TWICE_EVERY = 20
+
+export const runSeeds = async (options: SeedsOptions): Promise<SeedsReport> => {
+  const { bug, out, seeds } = options
+  const pool = new Pool(options)
+  const started = performance.now()
+  const progress = bar(seeds.length)
+  let failing = 0
+  let ended = 0
+  let twice = 0
+  const again = async (seed: string, ran: Ran): Promise<Summary> => {
+    twice++
+    return { ...ran.summary, parted: await partedAt(pool, seed, ran) }
+  }
+  try {
+    const runs = await Promise.all(
+      seeds.map(async (seed, index) => {
+        const ran = await pool.run(seed)
+        const isTwice = index % TWICE_EVERY === 0 && ran.summary.hash !== ""
+        const summary = isTwice ? await again(seed, ran) : ran.summary
+        if (failuresOf(summary).length > 0) failing++
+        progress.show(++ended, `${failing} failed`)
+        return summary
+      })
+    )
+    const seconds = (performance.now() - started) / 1_000
+    const failed: Array<FailedRun> = []
+    for (const summary of runs.filter((each) => failuresOf(each).length > 0)) {
+      await mkdir(out, { recursive: true })
+      const file = join(out, `seed-${summary.seed}.json`)
+      await writeFile(file, encodePlan(planOf(summary.seed)))
+      failed.push({ summary, file })
+    }
+    return { totals: totalsOf(runs), runs, failed, seconds, twice, bug }
+  } finally {
+    progress.end()
+    pool.close()
+  }
+}
+
+// ---- for people
+
+const DETAIL_MAX = 300
+const SHOWN_OF_A_RUN = 3
+
+const short = (text: string): string => {
+  const line = text.replaceAll(/\s+/g, " ")
+  return line.length > DETAIL_MAX ? `${line.slice(0, DETAIL_MAX)}...` : line
+}
+
+export const failureLines = (summary: Summary): ReadonlyArray<string> => {
+  const failures = failuresOf(summary)
+  const shown = failures.slice(0, SHOWN_OF_A_RUN).map(({ detail, fault }) => `  ${fault}: ${short(detail)}`)
+  const more = failures.length - shown.length
+  return more > 0 ? [...shown, `  and ${more} more`] : shown
+}
+
+const some = (runs: number) => `${count(runs)} ${runs === 1 ? "seed" : "seeds"}`
+
+export const seedsText = ({ bug, failed, runs, seconds, totals, twice }: SeedsReport): string => {
+  const { asked, done, events, faults, hours, passed, unknown, vacuous } = totals
+  const planted = bug === undefined ? [] : ["--bug", bug]
+  const lines = [
+    table(
+      ["fault", "struck", "in flight", "seeds", "in flight"],
+      faults.map(({ inFlight, kind, seeds, seedsInFlight, times }) => [kind, times, inFlight, seeds, seedsInFlight])
+    ),
+    "",
+    `${some(runs.length)} in ${seconds.toFixed(1)} s (${(runs.length / seconds).toFixed(2)} a second): ${hours.toFixed(1)} simulated hours, ${count(events)} events`,
+    `${count(asked)} operations asked, ${count(done)} carried out (${count(done / runs.length)} a seed), ${count(unknown)} ended unknown`,
+    `${some(twice)} run twice, in two processes`,
+    ...vacuous.map(([why, times]) => `vacuous, ${some(times)}: ${why}`),
+    ...failed.flatMap(({ file, summary }) => [
+      "",
+      `seed ${summary.seed} FAILED`,
+      ...failureLines(summary),
+      `  npm run sim -- ${["replay", relative(process.cwd(), file), ...planted].join(" ")}`
+    ]),
+    "",
+    `${passed} passed, ${totals.runs - passed - totals.failed} vacuous, ${totals.failed} failed`
+  ]
+  return lines.join("\n")
+}

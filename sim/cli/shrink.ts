@@ -1,0 +1,64 @@
+/** A plan that fails, made smaller in a given time, with runs on all cores; the smaller one is written to a file. */
+import { writeFile } from "node:fs/promises"
+import { relative } from "node:path"
+import { encodePlan, type Plan } from "../plan.ts"
+import { shrink, type Size, sizeOf } from "../shrink.ts"
+import { failuresOf } from "../summary.ts"
+import type { Say } from "./one.ts"
+import { Pool, type PoolOptions } from "./pool.ts"
+
+export interface ShrinkOptions extends PoolOptions {
+  /** The file for the smaller plan. */
+  readonly out: string
+}
+
+const AT_MOST_MS = 110_000
+
+const sizeText = ({ clients, faults, ms, nodes, operations }: Size): string =>
+  `${faults} faults, ${operations} operations, ${clients} clients, ${nodes} nodes, ${Math.round(ms / 1_000)} s`
+
+/** Says it, and answers with which code to end. */
+export const shrinkPlan = async (plan: Plan, { out, ...options }: ShrinkOptions, say: Say): Promise<number> => {
+  // A smaller plan that goes round in a circle is of no use.
+  const pool = new Pool({ patienceMs: 20_000, ...options })
+  const started = performance.now()
+  try {
+    const { summary } = await pool.run(plan)
+    const [failure] = failuresOf(summary)
+    if (failure === undefined) {
+      say({ plan: sizeOf(plan), shrunk: null }, "This plan does not fail.")
+      return 1
+    }
+    const { fault } = failure
+    const { stderr } = process
+    let tried = 0
+    const small = await shrink(plan, {
+      fails: async (candidate) => {
+        tried++
+        const ran = await pool.run(candidate)
+        return failuresOf(ran.summary).some((each) => each.fault === fault)
+      },
+      width: pool.size,
+      isOver: () => performance.now() - started > AT_MOST_MS,
+      smaller: (smaller) => {
+        if (stderr.isTTY) stderr.write(`\r\x1b[K${fault}: ${sizeText(sizeOf(smaller))}, ${tried} plans tried`)
+      }
+    })
+    if (stderr.isTTY) stderr.write("\r\x1b[K")
+    await writeFile(out, encodePlan(small))
+    const seconds = Math.round((performance.now() - started) / 1_000)
+    const planted = options.bug === undefined ? "" : ` --bug ${options.bug}`
+    say(
+      { fault, before: sizeOf(plan), after: sizeOf(small), tried, seconds, file: out },
+      [
+        `${fault}: ${failure.detail}`,
+        `from ${sizeText(sizeOf(plan))}`,
+        `to   ${sizeText(sizeOf(small))}, after ${tried} runs in ${seconds} s`,
+        `npm run sim -- replay ${relative(process.cwd(), out)}${planted}`
+      ].join("\n")
+    )
+    return 0
+  } finally {
+    pool.close()
+  }
+}

@@ -1,0 +1,135 @@
+/**
+ * `npm run sim`: the simulator by hand and in CI. Without a command it runs seeds; a plan that failed is a file, which is
+ * run again, made smaller and drawn. With `--json` it answers one JSON value on stdout.
+ */
+import { readFile, writeFile } from "node:fs/promises"
+import { join } from "node:path"
+import { tmpdir } from "node:os"
+import { parseArgs } from "node:util"
+
+const USAGE = `npm run sim -- [options]              run many seeds on all cores
+npm run sim -- --seed S [options]     run one seed
+npm run sim -- replay PLAN.json       run a plan again
+npm run sim -- shrink PLAN.json       make a plan that fails as small as it can be, in two minutes
+npm run sim -- report PLAN.json       draw a run as one HTML page
+npm run sim -- golden                 write test/sim/golden.json anew
+
+  --seeds N        how many (100)
+  --from S         the first of them, a number (0)
+  --canary         seeds that must fail: with a planted bug, to see that it is seen
+  --bug NAME       with a planted bug (sim/mutants.ts has them)
+  --out PATH       where plans of failed runs, the smaller plan or the page go
+  --processes N    at once (one for each core, two at least)
+  --json           for programs
+
+Exit codes: 0 nothing failed, 1 something failed, 2 the command line is wrong.
+`
+
+/** The command line says something that cannot be meant. */
+class UsageError extends Error {}
+
+const options = {
+  seeds: { type: "string" },
+  from: { type: "string" },
+  seed: { type: "string" },
+  out: { type: "string" },
+  bug: { type: "string" },
+  processes: { type: "string" },
+  canary: { type: "boolean", default: false },
+  json: { type: "boolean", default: false },
+  help: { type: "boolean", default: false }
+} as const
+
+const whole = (name: string, text: string | undefined, otherwise: number): number => {
+  if (text === undefined) return otherwise
+  if (!/^\d{1,15}$/.test(text)) throw new UsageError(`--${name} takes a number, not ${text}`)
+  return Number(text)
+}
+
+const parsed = () => {
+  try {
+    return parseArgs({ allowPositionals: true, options })
+  } catch (cause) {
+    throw new UsageError((cause as Error).message)
+  }
+}
+
+const planFrom = async (file: string | undefined) => {
+  if (file === undefined) throw new UsageError("which plan?")
+  const { decodePlan } = await import("./plan.ts")
+  try {
+    return decodePlan(await readFile(file, "utf8"))
+  } catch (cause) {
+    throw new UsageError(`${file}: ${(cause as Error).message}`)
+  }
+}
+
+const main = async (): Promise<number> => {
+  const { positionals, values } = parsed()
+  const [command, file, ...more] = positionals
+  const { canary, json, out, seed } = values
+  if (values.help) {
+    process.stdout.write(USAGE)
+    return 0
+  }
+  if (more.length > 0) throw new UsageError(`what is ${more.join(" ")}?`)
+  const processes = values.processes === undefined ? undefined : whole("processes", values.processes, 2)
+  const { CANARY } = await import("./cli/bugs.ts")
+  const bug = values.bug ?? (canary ? CANARY : undefined)
+  const pool = { bug, processes }
+  const say = (answer: object, text: string) => process.stdout.write(json ? `${JSON.stringify(answer)}\n` : `${text}\n`)
+
+  switch (command) {
+    case undefined: {
+      if (seed !== undefined) {
+        const { planOf } = await import("./plan.ts")
+        const { runOne } = await import("./cli/one.ts")
+        return runOne(planOf(seed), pool, say)
+      }
+      const { runSeeds, seedsText } = await import("./cli/seeds.ts")
+      const from = whole("from", values.from, 0)
+      const seeds = Array.from({ length: whole("seeds", values.seeds, 100) }, (_, i) => String(from + i))
+      if (seeds.length === 0) throw new UsageError("--seeds must be at least 1")
+      const folder = out ?? join(tmpdir(), `elanus-sim-${process.pid}`)
+      const ran = await runSeeds({ ...pool, seeds, out: folder })
+      say(ran, seedsText(ran))
+      return ran.failed.length > 0 ? 1 : 0
+    }
+    case "replay": {
+      const { runOne } = await import("./cli/one.ts")
+      return runOne(await planFrom(file), pool, say)
+    }
+    case "shrink": {
+      const { shrinkPlan } = await import("./cli/shrink.ts")
+      return shrinkPlan(
+        await planFrom(file),
+        { ...pool, out: out ?? file!.replace(/(?:\.json)?$/, ".small.json") },
+        say
+      )
+    }
+    case "report": {
+      if (file === undefined) throw new UsageError("which plan?")
+      const { reportOf } = await import("./cli/report.ts")
+      const page = out ?? file.replace(/(?:\.json)?$/, ".html")
+      const { html, summary } = await reportOf(file, bug)
+      await writeFile(page, html)
+      say({ page, summary }, page)
+      return 0
+    }
+    case "golden": {
+      const { writeGolden } = await import("./cli/golden.ts")
+      say(...(await writeGolden()))
+      return 0
+    }
+    default:
+      throw new UsageError(`there is no command ${command}`)
+  }
+}
+
+try {
+  process.exitCode = await main()
+} catch (cause) {
+  if (!(cause instanceof UsageError)) throw cause
+  process.stderr.write(`sim: ${cause.message}\n\n${USAGE}`)
+  process.exitCode = 2
+}

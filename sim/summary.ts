@@ -1,0 +1,114 @@
+/**
+ * What a run comes to, small enough to go from one process to another, and what many runs come to together.
+ */
+import type { Property, Violation } from "./checks/evidence.ts"
+import { faultNames, type FaultName } from "./plan.ts"
+import type { Result } from "./run.ts"
+
+/** How often a kind of fault struck, and how often while somebody waited for an answer. */
+export interface Struck {
+  readonly times: number
+  readonly inFlight: number
+}
+
+export interface Summary {
+  readonly seed: string
+  readonly violations: ReadonlyArray<Violation>
+  /** The world or its process came to an end that no run should have: why. */
+  readonly died?: string | undefined
+  /** Run twice, it was not the same run: where they part. */
+  readonly parted?: string | undefined
+  readonly vacuous: ReadonlyArray<string>
+  readonly hash: string
+  /** Of the trace, after every thousand events. */
+  readonly checkpoints: ReadonlyArray<string>
+  readonly events: number
+  /** Virtual milliseconds. */
+  readonly ms: number
+  readonly operations: Result["operations"]
+  readonly struck: { readonly [K in FaultName]?: Struck }
+}
+
+export const summaryOf = (result: Result): Summary => {
+  const { checkpoints, died, events, hash, ms, operations, seed, vacuous, violations } = result
+  return { seed, violations, died, vacuous, hash, checkpoints, events, ms, operations, struck: {} }
+}
+
+/** Of a run whose process said nothing more. */
+export const lost = (seed: string, why: string): Summary => ({
+  seed,
+  violations: [],
+  died: why,
+  vacuous: [],
+  hash: "",
+  checkpoints: [],
+  events: 0,
+  ms: 0,
+  operations: { asked: 0, done: 0, unknown: 0 },
+  struck: {}
+})
+
+/** What can be wrong with a run: a property does not hold, it died, or it is not the same twice. */
+export type Fault = Property | "died" | "determinism"
+
+export interface Failure {
+  readonly fault: Fault
+  readonly detail: string
+}
+
+/** Everything that is wrong with a run; nothing if it may be called a pass, or was vacuous. */
+export const failuresOf = ({ died, parted, violations }: Summary): ReadonlyArray<Failure> => [
+  ...(died === undefined ? [] : [{ fault: "died" as const, detail: died }]),
+  ...(parted === undefined ? [] : [{ fault: "determinism" as const, detail: parted }]),
+  ...violations.map(({ detail, property }) => ({ fault: property, detail }))
+]
+
+export interface FaultTotal extends Struck {
+  readonly kind: FaultName
+  /** In how many runs, and in how many of them while somebody waited. */
+  readonly seeds: number
+  readonly seedsInFlight: number
+}
+
+export interface Totals {
+  readonly runs: number
+  readonly failed: number
+  readonly passed: number
+  readonly vacuous: ReadonlyArray<readonly [why: string, runs: number]>
+  readonly events: number
+  readonly hours: number
+  readonly asked: number
+  readonly done: number
+  readonly unknown: number
+  readonly faults: ReadonlyArray<FaultTotal>
+}
+
+/** Numbers in it differ from run to run. */
+const reasonOf = (why: string): string => why.replace(/\d+/g, "#")
+
+export const totalsOf = (all: ReadonlyArray<Summary>): Totals => {
+  const sum = (of: (each: Summary) => number) => all.reduce((total, each) => total + of(each), 0)
+  const reasons = new Map<string, number>()
+  const isFailed = (each: Summary) => failuresOf(each).length > 0
+  for (const { vacuous } of all.filter((each) => !isFailed(each))) {
+    for (const why of vacuous) reasons.set(reasonOf(why), (reasons.get(reasonOf(why)) ?? 0) + 1)
+  }
+  return {
+    runs: all.length,
+    failed: all.filter(isFailed).length,
+    passed: all.filter((each) => !isFailed(each) && each.vacuous.length === 0).length,
+    vacuous: [...reasons],
+    events: sum(({ events }) => events),
+    hours: sum(({ ms }) => ms) / 3_600_000,
+    asked: sum(({ operations }) => operations.asked),
+    done: sum(({ operations }) => operations.done),
+    unknown: sum(({ operations }) => operations.unknown),
+    faults: faultNames.map((kind) => ({
+      kind,
+      times: sum(({ struck }) => struck[kind]?.times ?? 0),
+      inFlight: sum(({ struck }) => struck[kind]?.inFlight ?? 0),
+      seeds: all.filter(({ struck }) => (struck[kind]?.times ?? 0) > 0).length,
+      seedsInFlight: all.filter(({ struck }) => (struck[kind]?.inFlight ?? 0) > 0).length
+    }))
+  }
+}
