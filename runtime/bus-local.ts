@@ -10,10 +10,9 @@
  * 4. A published message is handled after its publisher has gone on, never in the publisher's stack.
  */
 import { Cause, Effect, Exit, Fiber, Layer, type Scope } from "effect"
-import { errorBody, type ElanusError, failure } from "../protocols/errors.ts"
+import { failure } from "../protocols/errors.ts"
 import { limits } from "../protocols/limits.ts"
-import { utf8 } from "../protocols/wire.ts"
-import { Bus, BusError, type Headers, type Message, type Reply } from "./bus.ts"
+import { Bus, BusError, errorReply, type Headers, headerText, type Message, type Reply } from "./bus.ts"
 
 export type Handler = (message: Message) => Effect.Effect<Reply>
 
@@ -33,27 +32,16 @@ const PAYLOAD_MAX = 1024 * 1024 - limits.payloadMargin
 /** Subjects whose servers are remembered. Past it, all are forgotten and looked up again. */
 const ROUTES_MAX = 16_384
 
-const LINE_BREAKS = /[\r\n]+/g
-/** What `trim` takes away, and most values do not have. */
-const SPACE = /\s/
-const oneLine = (value: string): string => (SPACE.test(value) ? value.replace(LINE_BREAKS, " ").trim() : value)
-
-/** An error as any NATS client understands it: the headers of the services convention, and our body. */
-export const errorReply = (error: ElanusError): Reply => ({
-  data: utf8.encode(JSON.stringify(errorBody(error))),
-  headers: { "Nats-Service-Error": oneLine(error.reason), "Nats-Service-Error-Code": String(error.status) }
-})
-
 const OVERLOADED = errorReply(failure("overloaded", "too many requests at once"))
 
-/** What a header may be on the wire: one line, without space at its ends. Every adapter gives the same. */
+/** Headers as they may be on the wire. Every adapter gives the same. */
 export const wireHeaders = (headers: Headers | undefined): Headers | undefined => {
   if (headers === undefined) return undefined
   const clean: { [name: string]: string } = {}
   let some = false
   for (const name in headers) {
     some = true
-    clean[name] = oneLine(headers[name]!)
+    clean[name] = headerText(headers[name]!)
   }
   return some ? clean : undefined
 }

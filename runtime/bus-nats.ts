@@ -27,7 +27,6 @@ import { NatsConnection } from "../storage/nats-connection.ts"
 import {
   ask,
   begin,
-  errorReply,
   makeServer,
   makeSubjectTable,
   type Server,
@@ -37,7 +36,7 @@ import {
   unanswered,
   wireHeaders
 } from "./bus-local.ts"
-import { Bus, BusError, type Headers, type Message, type Reply } from "./bus.ts"
+import { Bus, BusError, errorReply, type Headers, type Message, type Reply } from "./bus.ts"
 
 /** The last token of a `Bus`' inboxes. */
 const OURS = ".elanus"

@@ -5,6 +5,9 @@
  * to a server in this process directly, as the same bytes that would have gone over the wire.
  */
 import { Context, Data, type Effect, type Scope } from "effect"
+import { headers as headerNames } from "../protocols/client.ts"
+import { errorBody, type ElanusError } from "../protocols/errors.ts"
+import { utf8 } from "../protocols/wire.ts"
 
 export type Headers = { readonly [name: string]: string }
 
@@ -18,6 +21,20 @@ export interface Reply {
   readonly data: Uint8Array
   readonly headers?: Headers | undefined
 }
+
+const LINE_BREAKS = /[\r\n]+/g
+/** What `trim` takes away, and most values do not have. */
+const SPACE = /\s/
+
+/** What a header's value may be on the wire: one line, without space at its ends. */
+export const headerText = (value: string): string =>
+  SPACE.test(value) ? value.replace(LINE_BREAKS, " ").trim() : value
+
+/** An error as any NATS client understands it: the headers of the services convention, and our body. */
+export const errorReply = (error: ElanusError): Reply => ({
+  data: utf8.encode(JSON.stringify(errorBody(error))),
+  headers: { [headerNames.error]: headerText(error.reason), [headerNames.errorCode]: String(error.status) }
+})
 
 /**
  * A request that brought no reply. `nobody`: no one serves the subject, so nothing was done. `timeout`: it may
@@ -45,8 +62,8 @@ export class Bus extends Context.Service<
 
     /**
      * Answers a subject (`*` one token, `>` the rest) until the scope closes; of servers with the same `queue` one gets
-     * each message. Handlers run side by side, at most `limits.handlersMax` of them: past that, a message is answered "overloaded"
-     * by `overloaded`. A published message's reply goes nowhere.
+     * each message. Handlers run side by side, at most `limits.handlersMax` of them: past that, a message is answered
+     * by `overloaded`, an error reply if absent. A published message's reply goes nowhere.
      */
     readonly serve: (
       subject: string,

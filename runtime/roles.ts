@@ -28,7 +28,6 @@ const descriptions: { readonly [R in Role]: string } = {
 /** Plays the roles in the present scope, until it closes. Returns when all of them answer. */
 export const play = Effect.fnUntraced(function* (roles: ReadonlyArray<Role>) {
   const node = yield* Node
-  const counts = new Map<Role, () => { requests: number; errors: number; lastError: string }>()
   const wants = (role: Role) => roles.includes(role)
   // Whoever is assigned something is there before whoever assigns; the door opens last.
   if (wants("query-node")) yield* queryNode
@@ -36,22 +35,18 @@ export const play = Effect.fnUntraced(function* (roles: ReadonlyArray<Role>) {
   if (wants("streaming-node")) yield* streamingNode
   yield* join(roles)
   const health = wants("coordinator") ? yield* coordinator : undefined
-  if (wants("proxy")) {
-    const door = yield* proxy
-    counts.set("proxy", () => door.counts)
-  }
+  const door = wants("proxy") ? yield* proxy : undefined
   for (const role of roles) {
+    const served = role === "proxy" ? door : undefined
     yield* announce({
       name: `elanus-${role}`,
       id: node.id,
       version: node.version,
       description: `Elanus ${role}: ${descriptions[role]}`,
       metadata: { cluster: node.cluster, node: node.id },
-      endpoints: role === "proxy" ? [{ name: "requests", subject: CLIENT_SUBJECTS, queue_group: "elanus-proxy" }] : [],
-      stats: () => {
-        const now = counts.get(role)?.()
-        return now === undefined ? {} : { requests: { ...now, handlingMs: 0 } }
-      }
+      endpoints:
+        served === undefined ? [] : [{ name: "requests", subject: CLIENT_SUBJECTS, queue_group: served.queue }],
+      stats: () => (served === undefined ? {} : { requests: { ...served.counts, handlingMs: 0 } })
     })
   }
   return { health }

@@ -223,7 +223,7 @@ export const readSearch = (spec: CollectionSpec, body: Body): SearchRequest => {
   }
 }
 
-const keysOf = (spec: CollectionSpec, value: unknown): KeyColumn => {
+const readIds = (spec: CollectionSpec, value: unknown): KeyColumn => {
   if (value === undefined || value === null) throw bad("id is needed: a primary key, or an array of them")
   const all = Array.isArray(value) ? value : [value]
   if (all.length === 0) throw bad("there are no ids")
@@ -232,13 +232,13 @@ const keysOf = (spec: CollectionSpec, value: unknown): KeyColumn => {
 
 export const readDelete = (spec: CollectionSpec, body: Body): KeyColumn => {
   refuseLater(body, ["filter", "partitionName"])
-  return keysOf(spec, body["id"])
+  return readIds(spec, body["id"])
 }
 
 export const readGet = (spec: CollectionSpec, body: Body) => {
   refuseLater(body, ["partitionNames"])
   const outputFields = body["outputFields"] === undefined ? ["*"] : names(body, "outputFields")
-  return { keys: keysOf(spec, body["id"]), outputFields, level: readLevel(body) }
+  return { keys: readIds(spec, body["id"]), outputFields, level: readLevel(body) }
 }
 
 /** A query is count(*) in this version. */

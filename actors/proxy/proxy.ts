@@ -4,15 +4,14 @@
  */
 import { Effect } from "effect"
 import { BINARY, binary, formatRequestId, headers, parseRequestId } from "../../protocols/client.ts"
-import { afterTries, ElanusError, errorBody, failure } from "../../protocols/errors.ts"
+import { afterTries, ElanusError, failure } from "../../protocols/errors.ts"
 import { keysOf } from "../../protocols/keys.ts"
 import { limits } from "../../protocols/limits.ts"
 import type { Collection } from "../../protocols/metadata.ts"
 import type { RequestId } from "../../protocols/record.ts"
 import { CLIENT_SUBJECTS, type CollectionVerb, isWriting, parseSubject, type Target } from "../../protocols/subjects.ts"
 import { TIMESTAMP_ZERO } from "../../protocols/timestamp.ts"
-import { utf8 } from "../../protocols/wire.ts"
-import { Bus, type Message, type Reply } from "../../runtime/bus.ts"
+import { Bus, errorReply, type Message, type Reply } from "../../runtime/bus.ts"
 import { Catalog } from "../../runtime/catalog.ts"
 import { nonce } from "../nonce.ts"
 import {
@@ -266,32 +265,22 @@ export const proxy = Effect.gen(function* () {
       : onDatabase(target.database, target.verb, asked)
   }
 
-  yield* bus.serve(
-    CLIENT_SUBJECTS,
-    { queue: QUEUE, overloaded: errorReply(failure("overloaded", "too many requests at once")) },
-    (message) => {
-      counts.requests++
-      return Effect.catch(handle(message), (given) =>
-        Effect.sync(() => {
-          const error = afterTries(given, undefined, isWriting(message.subject))
-          counts.errors++
-          counts.lastError = error.reason
-          return errorReply(error)
-        })
-      )
-    }
-  )
+  yield* bus.serve(CLIENT_SUBJECTS, { queue: QUEUE }, (message) => {
+    counts.requests++
+    return Effect.catch(handle(message), (given) =>
+      Effect.sync(() => {
+        const error = afterTries(given, undefined, isWriting(message.subject))
+        counts.errors++
+        counts.lastError = error.reason
+        return errorReply(error)
+      })
+    )
+  })
   return { counts, queue: QUEUE }
 })
 
 const reply = (data: Uint8Array): Reply => ({ data })
 const binaryReply = (data: Uint8Array): Reply => ({ data, headers: BINARY_HEADERS })
-
-/** As the NATS services convention has it, with a typed body. */
-const errorReply = (error: ElanusError): Reply => ({
-  data: utf8.encode(JSON.stringify(errorBody(error))),
-  headers: { [headers.error]: error.reason, [headers.errorCode]: String(error.status) }
-})
 
 /** Runs what throws an ElanusError for a caller's mistake, and anything else for bytes that are no request. */
 const tryTo = <A>(read: () => A): A | ElanusError => {

@@ -17,8 +17,6 @@ import type { Owner } from "./owner.ts"
 import type { Shard } from "./shard.ts"
 import { collect } from "./tail.ts"
 
-const REQUEST_ID_BYTES = 16
-
 /** Flushes the oldest sealed unit of the shard. Fails with a reason that the next try may not meet. */
 export const flushOldest = Effect.fnUntraced(function* (
   coordinator: Coordinator,
@@ -111,7 +109,7 @@ const writeObjects = Effect.fnUntraced(function* (owner: Owner, shard: Shard, un
       .run("seal-deletes", {
         ...deleted,
         requests: {
-          ids: new Uint8Array(ids.buffer, 0, requests.length * REQUEST_ID_BYTES),
+          ids: new Uint8Array(ids.buffer),
           timestamps: BigUint64Array.from(requests, ({ timestamp }) => timestamp)
         }
       })
