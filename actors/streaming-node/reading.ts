@@ -27,8 +27,9 @@ export interface ReadDeps {
   readonly now: Effect.Effect<Timestamp, ElanusError>
 }
 
-/** Nobody waits on a node that lost a segment for longer than this before looking at the view again. */
-const RETRY_MS = 20
+/** A read that a node could not answer looks at the view again after so long, and each time waits twice as long. */
+const RETRY_FIRST_MS = 20
+const RETRY_MAX_MS = 500
 
 /** The T that a read gets, once its owner may answer at it (protocols/README.md, 3.2 and 3.3). */
 export const settleTime = (
@@ -49,10 +50,19 @@ const waitForTime = Effect.fnUntraced(function* (
   timeoutMs: number
 ): Effect.fn.Return<Timestamp, ElanusError> {
   const { changed, queue, stamps } = owner
-  const patience = Effect.timeoutOrElse({
-    duration: timeoutMs,
-    orElse: () =>
-      Effect.fail(failure("timeout", `the log of channel ${owner.who.channel} has not closed the time of the read`))
+  const until = Effect.fnUntraced(function* (isClosed: () => boolean) {
+    yield* changed
+      .until(() => isClosed() || owner.over !== undefined)
+      .pipe(
+        Effect.timeoutOrElse({
+          duration: timeoutMs,
+          orElse: () =>
+            Effect.fail(
+              failure("timeout", `the log of channel ${owner.who.channel} has not closed the time of the read`)
+            )
+        })
+      )
+    if (!isClosed()) return yield* owner.over!
   })
   // A token that is later than all that was acknowledged: to close it proves as much.
   if (time._tag === "Latest" && time.timestamp <= owner.closed) {
@@ -61,7 +71,7 @@ const waitForTime = Effect.fnUntraced(function* (
     const at = owner.closed
     queue.proveAbove = Math.max(queue.proveAbove, issued)
     changed.notify()
-    yield* changed.until(() => owner.lsn > issued).pipe(patience)
+    yield* until(() => owner.lsn > issued)
     return at
   }
   const at = time.timestamp
@@ -77,7 +87,7 @@ const waitForTime = Effect.fnUntraced(function* (
   }
   if (at > queue.closeAt) queue.closeAt = at
   changed.notify()
-  yield* changed.until(() => owner.closed >= at).pipe(patience)
+  yield* until(() => owner.closed >= at)
   return at
 })
 
@@ -103,15 +113,17 @@ const onView = <A>(
       return otherwise
     })
   }
-  const again: Effect.Effect<A, ElanusError> = Effect.suspend(() =>
-    Effect.flatMap(
-      owner.changed.within(RETRY_MS, () => shard.view !== undefined && !shard.viewStale),
-      () => attempt(again)
+  const isNew = () => owner.over !== undefined || (shard.view !== undefined && !shard.viewStale)
+  // The next view wakes it at once; on this one a node may only be overloaded, or come back.
+  const again = (waitMs: number): Effect.Effect<A, ElanusError> =>
+    Effect.suspend(() =>
+      Effect.flatMap(owner.changed.within(waitMs, isNew), () =>
+        owner.over === undefined ? attempt(again(Math.min(waitMs * 2, RETRY_MAX_MS))) : Effect.fail(owner.over)
+      )
     )
-  )
   // A view that holds answers without a timer: each of its parts has a deadline of its own.
   return attempt(
-    Effect.timeoutOrElse(again, {
+    Effect.timeoutOrElse(again(RETRY_FIRST_MS), {
       duration: timeoutMs,
       orElse: () =>
         Effect.fail(failure("unavailable", `shard ${shard.key}: ${shard.waiting || "its view is not loaded"}`))
