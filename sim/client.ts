@@ -206,24 +206,24 @@ export const makeClient = Effect.fnUntraced(function* (bus: Bus["Service"], opti
   const get = Effect.fnUntraced(function* (
     subject: string,
     { keys, level, wanted }: Asked & { readonly _tag: "Get" },
-    { dimension, keyType }: Shape
+    { keyType }: Shape
   ): Effect.fn.Return<Told, ElanusError> {
     const outputFields = outputFieldsOf(wanted)
     if (isBinary) {
       const body = binary.get.encode({ keys: keyColumn(keyType, keys), outputFields, level })
       const found = binary.found.decode(yield* askBinary(subject, body))
-      return { answer: { _tag: "Rows", rows: rowsOf(found, dimension, wanted) }, timestamp: found.timestamp }
+      return { answer: { _tag: "Rows", rows: rowsOf(found, wanted) }, timestamp: found.timestamp }
     }
     const body = { id: keys.map(given), outputFields, ...levelBody(level) }
     const { data, timestamp } = yield* askJson(subject, body)
-    const rows = (data as ReadonlyArray<JsonRow>).map((row) => rowOf(row, keyType, wanted))
+    const rows = (data as ReadonlyArray<JsonRow>).map((row) => rowOf(row, wanted))
     return { answer: { _tag: "Rows", rows }, timestamp }
   })
 
   const search = Effect.fnUntraced(function* (
     subject: string,
     { level, limit, offset, queries, wanted }: Asked & { readonly _tag: "Search" },
-    { dimension, keyType }: Shape
+    { dimension }: Shape
   ): Effect.fn.Return<Told, ElanusError> {
     const outputFields = outputFieldsOf(wanted)
     if (isBinary) {
@@ -231,14 +231,14 @@ export const makeClient = Effect.fnUntraced(function* (bus: Bus["Service"], opti
       queries.forEach((query, i) => flat.set(query.subarray(0, dimension), i * dimension))
       const body = binary.search.encode({ dimension, queries: flat, limit, offset, ef: 0, outputFields, level })
       const found = binary.hits.decode(yield* askBinary(subject, body))
-      const rows = rowsOf(found, dimension, wanted)
+      const rows = rowsOf(found, wanted)
       const hits = rows.map((row, i): AnswerHit => ({ ...row, distance: found.distances[i]! }))
       return { answer: { _tag: "Hits", lists: inLists(hits, found.counts) }, timestamp: found.timestamp }
     }
     const body = { data: queries.map((query) => [...query]), limit, offset, outputFields, ...levelBody(level) }
     const { data, timestamp, topks } = yield* askJson(subject, body)
     const hits = (data as ReadonlyArray<JsonRow>).map(({ distance, ...row }): AnswerHit => {
-      return { ...rowOf(row, keyType, wanted), distance: distance as number }
+      return { ...rowOf(row, wanted), distance: distance as number }
     })
     return { answer: { _tag: "Hits", lists: inLists(hits, topks ?? []) }, timestamp }
   })
@@ -365,23 +365,24 @@ const rowsOf = (
     keys,
     vectors
   }: { readonly keys: KeyColumn; readonly fields: FieldColumn | undefined; readonly vectors: Float32Array },
-  dimension: number,
   wanted: Wanted
-): ReadonlyArray<AnswerRow> =>
-  Array.from({ length: keys.count }, (_, i) => ({
+): ReadonlyArray<AnswerRow> => {
+  // It may be another collection by now than the one whose shape is known.
+  const dimension = vectors.length / keys.count
+  return Array.from({ length: keys.count }, (_, i) => ({
     key: keyAt(keys, i),
     fields: wanted.fields ? parseFields(fieldBytesAt(fields, i)) : undefined,
     vector: wanted.vector ? vectors.slice(i * dimension, (i + 1) * dimension) : undefined
   }))
+}
 
 type JsonRow = { readonly [name: string]: unknown }
 
-const rowOf = (
-  { [KEY_FIELD]: key, [VECTOR_FIELD]: vector, ...fields }: JsonRow,
-  keyType: KeyType,
-  wanted: Wanted
-): AnswerRow => ({
-  key: keyType === "Int64" ? canonical(BigInt(key as string)) : (key as string),
+/** Which type it is the answer does not say, and the collection may be another one by now; no text of ours is a number. */
+const keyOfJson = (key: string): Key => (/^-?\d+$/.test(key) ? canonical(BigInt(key)) : key)
+
+const rowOf = ({ [KEY_FIELD]: key, [VECTOR_FIELD]: vector, ...fields }: JsonRow, wanted: Wanted): AnswerRow => ({
+  key: keyOfJson(key as string),
   fields: wanted.fields ? (fields as Fields) : undefined,
   vector: wanted.vector ? Float32Array.from(vector as ReadonlyArray<number>) : undefined
 })

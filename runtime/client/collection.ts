@@ -122,7 +122,7 @@ export const makeCollection = (client: Client, name: string): Collection => {
     for (const count of found.counts) {
       const list: Array<Hit> = new Array(count)
       for (let i = 0; i < count; i++, at++) {
-        const { fields, id, vector } = rowAt(found, at, dimension, outputFields)
+        const { fields, id, vector } = rowAt(found, at, outputFields)
         const distance = found.distances[at]!
         list[i] = vector === undefined ? { id, fields, distance } : { id, fields, vector, distance }
       }
@@ -156,7 +156,7 @@ export const makeCollection = (client: Client, name: string): Collection => {
       const reply = await Promise.resolve(ask(subjects.get, data, asBinary, options.timeoutMs)).catch(forget)
       const found = binary.found.decode(reply.data)
       session.saw(found.timestamp)
-      return Array.from({ length: found.keys.count }, (_, i) => rowAt(found, i, mine.dimension, outputFields))
+      return Array.from({ length: found.keys.count }, (_, i) => rowAt(found, i, outputFields))
     },
     count: async (options = {}) => {
       const { at, consistency = "Session" } = options

@@ -58,16 +58,16 @@ export const toQueries = (
 export const rowAt = (
   found: { readonly keys: KeyColumn; readonly fields: RowBatch["fields"]; readonly vectors: Float32Array },
   row: number,
-  dimension: number,
   outputFields: ReadonlyArray<string>
 ): Row => {
   const id = keyAt(found.keys, row)
   if (found.fields === undefined && found.vectors.length === 0) return { id, fields: NO_FIELDS }
   const fields =
     found.fields === undefined ? NO_FIELDS : pick(parseFields(fieldBytesAt(found.fields, row)), outputFields)
-  return found.vectors.length === 0
-    ? { id, fields }
-    : { id, fields, vector: found.vectors.slice(row * dimension, (row + 1) * dimension) }
+  if (found.vectors.length === 0) return { id, fields }
+  // Not the dimension that we know: by now there may be another collection of that name.
+  const dimension = found.vectors.length / found.keys.count
+  return { id, fields, vector: found.vectors.slice(row * dimension, (row + 1) * dimension) }
 }
 
 const NO_FIELDS: Fields = Object.freeze({})
