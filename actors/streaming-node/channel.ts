@@ -84,12 +84,21 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
 
   // ---- duties
 
-  /** Whoever still waits to be written is told at once that it is not: another owner will take it. */
+  /** Whoever waits for this activation waits in vain from now on, and is told so at once: another owner will see to it. */
+  const leave = (detail: string): void => {
+    if (owner === undefined) return
+    owner.over = failure("moved", detail)
+    refuse(owner.queue.take(Infinity), owner.over)
+    const unknown = failure("ambiguous", detail)
+    for (const { pending } of inDoubt) refuse(pending, unknown)
+    refuse([...owner.asked.values()], unknown)
+    inDoubt = []
+    changed.notify()
+  }
+  yield* Effect.addFinalizer(() => Effect.sync(() => leave("the channel was given away")))
   const end = (event: Event, detail: string): Event => {
     trouble = detail
-    if (owner !== undefined) refuse(owner.queue.take(Infinity), failure("moved", detail))
-    for (const { pending } of inDoubt) refuse(pending, failure("ambiguous", detail))
-    inDoubt = []
+    leave(detail)
     return event
   }
   const stale = (detail: string) => end({ type: "Stale" }, detail)
@@ -288,7 +297,7 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
         return Effect.fail(failure("moved", `channel ${channel} is in epoch ${mine.who.epoch}`))
       }
       if (route.knownLsn <= mine.lsn) return Effect.succeed(mine)
-      trouble = `record ${route.knownLsn} was acknowledged, and the log ends at ${mine.lsn}`
+      damaged(`record ${route.knownLsn} was acknowledged, and the log ends at ${mine.lsn}`)
       return Effect.andThen(
         self.tryAdvance({ type: "Damaged" }),
         Effect.fail(failure("damaged", `channel ${channel}: ${trouble}`))
@@ -398,13 +407,15 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
         }
         shard.flushWanted = upTo
         changed.notify()
-        yield* Effect.raceFirst(changed.until(done), catalog.changed.until(done)).pipe(
+        const doneOrOver = () => done() || mine.over !== undefined
+        yield* Effect.raceFirst(changed.until(doneOrOver), catalog.changed.until(doneOrOver)).pipe(
           Effect.timeoutOrElse({
             // Before whoever asks gives up: it should hear why.
             duration: timeoutMs * FLUSH_PATIENCE,
             orElse: () => Effect.fail(failure("timeout", `the flush goes on${shard.waiting && `: ${shard.waiting}`}`))
           })
         )
+        if (!done()) return yield* mine.over!
         return { flushedTo: mine.manifest(shard).flushedTo }
       }),
       stats: Effect.fnUntraced(function* (route: Route): Effect.fn.Return<ShardStats, ElanusError> {

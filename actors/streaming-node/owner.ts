@@ -5,6 +5,7 @@
 import type { Catalog } from "../../runtime/catalog.ts"
 import type { Settings } from "../../runtime/node.ts"
 import type { Signal } from "../../runtime/signal.ts"
+import type { ElanusError } from "../../protocols/errors.ts"
 import { type Checkpoint, emptyManifest, type Manifest } from "../../protocols/metadata.ts"
 import { limits } from "../../protocols/limits.ts"
 import { type LogRecord, recordBytes } from "../../protocols/record.ts"
@@ -45,6 +46,8 @@ export class Owner {
   keyRevision: number
   /** Why it stands still, in words. */
   trouble = ""
+  /** Set when the activation has ended: nothing that it has not closed, loaded or written by then will ever be. */
+  over: ElanusError | undefined
   /** Every record above the lowest one that somebody may still ask for, in order. */
   private places: Array<Place> = []
 
