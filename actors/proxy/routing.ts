@@ -77,7 +77,8 @@ export const makeRouting = Effect.gen(function* () {
       yield* catalog.changed.within(Math.min(waitMs, left), () => catalog.owner(channel)?.revision !== before)
       waitMs = Math.min(waitMs * 2, WAIT_MAX_MS)
       if (catalog.collection(collection.id)?.state === "dropping") {
-        return yield* failure("collection-not-found", `collection ${collection.spec.name} was dropped`)
+        const gone = failure("collection-not-found", `collection ${collection.spec.name} was dropped`)
+        return yield* afterTries(gone, unknown, name === "Write")
       }
       const answer = yield* Effect.result(once(Math.max(1, Math.min(left, tryMs(name)))))
       if (answer._tag === "Success") return answer.success
