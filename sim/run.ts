@@ -188,7 +188,10 @@ class Run {
     const program = Effect.gen({ self: this }, function* () {
       yield* runClient(this.plan.seed, plan, yield* Bus, history, forMs)
     })
-    return Effect.asVoid(on(cluster.client(plan.name), Effect.scoped(Effect.provide(program, cluster.broker.layer))))
+    return on(cluster.client(plan.name), Effect.scoped(Effect.provide(program, cluster.broker.layer))).pipe(
+      Effect.flatMap((exit) => (Exit.isSuccess(exit) ? Effect.void : Effect.failCause(exit.cause))),
+      Effect.orDie
+    )
   }
 
   /** Somebody who asks now: by a session of its own, one after the other. */

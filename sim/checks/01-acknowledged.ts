@@ -33,12 +33,12 @@ const stored = ({ lives, model }: Evidence, { applied, operation }: Write): Read
   }
   if (outcome?._tag !== "Ok") return found
   const named = lives.filter(({ created, name }) => name === operation.collection && notAfter(created, completed!))
-  const isWhole = named.some(({ channels, id: collection, spec }) =>
-    [...partsOf(operation, spec.shards).keys()].every(
+  const isWhole = named.some((life) =>
+    [...partsOf(operation, life).keys()].every(
       (shard) =>
-        model.bereft.has(channels[shard]!) ||
+        model.bereft.has(life.channels[shard]!) ||
         applied.some(
-          (each) => each.collection === collection && each.shard === shard && notAfter(each.message.stored, completed!)
+          (each) => each.collection === life.id && each.shard === shard && notAfter(each.message.stored, completed!)
         )
     )
   )

@@ -127,6 +127,13 @@ export class Evidence {
 
 const rememberedModel = ({ facts }: Evidence): Model => new Model(facts.filter(({ _tag }) => _tag !== "Lost"))
 
+/**
+ * A key as the collection has it that was asked: a huge integer travels in JSON as text, and a client that does not know
+ * yet that the collection is another one by now may mean that, where texts are keys.
+ */
+export const keyIn = ({ spec }: Life, key: Key): Key =>
+  spec.keyType === "VarChar" && typeof key === "bigint" ? String(key) : key
+
 export const keyText = (key: Key): string => (typeof key === "string" ? JSON.stringify(key) : String(key))
 
 export const violation = (

@@ -8,7 +8,7 @@ import type { AnswerHit, AnswerRow, Asked, Operation } from "../history.ts"
 import { notAfter } from "../ledger.ts"
 import type { Life } from "../metadata.ts"
 import type { Model, Row, Version } from "../model.ts"
-import { type Evidence, keyText } from "./evidence.ts"
+import { type Evidence, keyIn, keyText } from "./evidence.ts"
 
 export type DifferenceKind =
   /** A row that is there at T is not in the answer. */
@@ -180,7 +180,7 @@ class Held {
       const missing = rows.find(({ key, row }) => {
         const worst = wanted[wanted.length - 1]!
         const belongs = (distance(metric, query, row.vector) - worst) * nearer <= 0
-        return belongs && offset === 0 && !hits.some((hit) => hit.key === key)
+        return belongs && offset === 0 && !hits.some((hit) => keyIn(this.life, hit.key) === key)
       })
       const kind = hits.length < wanted.length ? "fewer" : "more"
       this.differ(kind, missing?.key, missing, `${hits.length} hits; ${wanted.length} rows belong there`)
@@ -208,7 +208,7 @@ class Held {
     const expected = this.at(key)
     const isSame = (row: Row) => sameContent(given, row)
     if (expected?.row !== undefined && isSame(expected.row) && isRight(expected.row)) return
-    const versions = this.model.versions(this.life.id, key).filter(({ row }) => row !== undefined)
+    const versions = this.model.versions(this.life.id, keyIn(this.life, key)).filter(({ row }) => row !== undefined)
     const like = versions.filter(({ row }) => isSame(row!))
     const told = content(given)
     // The content says which version it is; if it says nothing, the distance does.
@@ -240,7 +240,7 @@ class Held {
   }
 
   private at(key: Key): Version | undefined {
-    return this.model.at(this.life.id, key, this.timestamp)
+    return this.model.at(this.life.id, keyIn(this.life, key), this.timestamp)
   }
 
   private flushedTo(shard: number): number {

@@ -10,7 +10,7 @@ import type { AskedRow, Operation } from "../history.ts"
 import { type Moment, notAfter } from "../ledger.ts"
 import type { Life } from "../metadata.ts"
 import type { Applied } from "../model.ts"
-import type { Evidence } from "./evidence.ts"
+import { type Evidence, keyIn } from "./evidence.ts"
 
 export interface Write {
   readonly operation: Operation
@@ -36,12 +36,13 @@ export const keysWritten = ({ asked }: Operation): ReadonlyArray<Key> =>
 /** What each shard of a collection should have of an operation. */
 export const partsOf = (
   operation: Operation,
-  shards: number
+  life: Life
 ): ReadonlyMap<number, ReadonlyArray<{ readonly key: Key; readonly row: AskedRow | undefined }>> => {
   const { asked } = operation
   const parts = new Map<number, Array<{ readonly key: Key; readonly row: AskedRow | undefined }>>()
-  keysWritten(operation).forEach((key, i) => {
-    const shard = shardOf(hashKey(key), shards)
+  keysWritten(operation).forEach((given, i) => {
+    const key = keyIn(life, given)
+    const shard = shardOf(hashKey(key), life.spec.shards)
     const row = asked._tag === "Upsert" ? asked.rows[i] : undefined
     parts.set(shard, [...(parts.get(shard) ?? []), { key, row }])
   })
@@ -50,7 +51,7 @@ export const partsOf = (
 
 /** Whether the log has exactly that part of the operation. */
 export const isPart = (operation: Operation, life: Life, { shard, versions }: Applied): boolean => {
-  const wanted = partsOf(operation, life.spec.shards).get(shard) ?? []
+  const wanted = partsOf(operation, life).get(shard) ?? []
   return (
     wanted.length === versions.length &&
     wanted.every(({ key, row }, i) => {
