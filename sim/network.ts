@@ -41,6 +41,8 @@ export type Struck = (what: string, node?: SimNode) => void
 
 /** Of a message with little in it. */
 const BYTES_MIN = 64
+/** Of a way that is slow, however slow: past it nobody would take the connection for alive. */
+const LATENCY_MAX_MS = 8_000
 /** A client pings every 5 s and gives up with the third that is not answered. */
 const STALE_MS: readonly [number, number] = [10_000, 15_000]
 /** A server keeps the subscriptions of a client for so long after it heard of it for the last time. */
@@ -326,7 +328,7 @@ export class Network {
     const [least, most] = this.faults.latencyMs
     const drawn = least + (most - least) * chance.next() ** 4
     const extra = chance.happens(this.faults.tail) ? chance.between(0, this.faults.tailMs) : 0
-    return (drawn + extra) * slow
+    return Math.min(drawn * slow + extra, LATENCY_MAX_MS)
   }
 
   forget(connection: Connection): void {
