@@ -215,10 +215,10 @@ class Run {
   private collections() {
     const lives = livesOf(stepsOf(this.cluster.ledger.facts))
     const names = [...new Set(lives.filter(({ dropped }) => dropped === undefined).map(({ name }) => name))]
-    // A drop of which nobody knows may still come.
+    // A drop that is on its way, or of which nobody knows, may still come.
     const dropped = new Set(
       this.history.operations
-        .filter(({ asked, outcome }) => asked._tag === "Drop" && outcome?._tag === "Unknown")
+        .filter(({ asked, outcome }) => asked._tag === "Drop" && (outcome === undefined || outcome._tag === "Unknown"))
         .map(({ collection }) => collection)
     )
     return { names, dropped }
