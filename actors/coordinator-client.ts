@@ -5,6 +5,7 @@
 import { Clock, Effect } from "effect"
 import { CoordinatorProtocol } from "../protocols/coordinator.ts"
 import type { ElanusError, ErrorCode } from "../protocols/errors.ts"
+import { limits } from "../protocols/limits.ts"
 import type { PayloadOf, SuccessOf } from "../protocols/protocol.ts"
 import { remote } from "../runtime/remote.ts"
 import { COORDINATOR } from "./addresses.ts"
@@ -20,8 +21,6 @@ export interface Coordinator {
 }
 
 const AGAIN: ReadonlySet<ErrorCode> = new Set(["unavailable", "disconnected", "ambiguous", "deposed"])
-/** One that hangs must not take the whole deadline from its successor. */
-const TRY_MS = 3_000
 const WAIT_FIRST_MS = 10
 const WAIT_MAX_MS = 250
 
@@ -33,7 +32,9 @@ export const makeCoordinator = Effect.gen(function* () {
       let left = timeoutMs
       let waitMs = WAIT_FIRST_MS
       while (true) {
-        const answer = yield* Effect.result(coordinators.call(COORDINATOR, name, payload, Math.min(left, TRY_MS)))
+        const answer = yield* Effect.result(
+          coordinators.call(COORDINATOR, name, payload, Math.min(left, limits.coordinatorTryTimeoutMs))
+        )
         if (answer._tag === "Success") return answer.success
         if (!AGAIN.has(answer.failure.code)) return yield* answer.failure
         left = deadline - (yield* Clock.currentTimeMillis) - waitMs

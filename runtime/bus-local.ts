@@ -27,11 +27,6 @@ export interface Server {
   closed: boolean
 }
 
-/** Bytes that one message may have where no server says so: NATS' default, so that embedded and remote agree. */
-const PAYLOAD_MAX = 1024 * 1024 - limits.payloadMargin
-/** Subjects whose servers are remembered. Past it, all are forgotten and looked up again. */
-const ROUTES_MAX = 16_384
-
 const OVERLOADED = errorReply(failure("overloaded", "too many requests at once"))
 
 /** Headers as they may be on the wire. Every adapter gives the same. */
@@ -122,7 +117,7 @@ export const makeSubjectTable = <S extends Served = Server>(): SubjectTable<S> =
     let route = routes.get(subject)
     if (route === undefined && !routes.has(subject)) {
       route = routeTo(subject)
-      if (routes.size >= ROUTES_MAX) routes.clear()
+      if (routes.size >= limits.routesMax) routes.clear()
       routes.set(subject, route)
     }
     return route
@@ -289,7 +284,7 @@ export const announce = (servers: Server | ReadonlyArray<Server>, message: Messa
 
 /** A bus that reaches nobody outside of this process. */
 export const makeLocalBus = (options: { readonly payloadMax?: number } = {}): Bus["Service"] => {
-  const payloadMax = options.payloadMax ?? PAYLOAD_MAX
+  const payloadMax = options.payloadMax ?? limits.payloadBytesMax - limits.payloadMargin
   const table = makeSubjectTable()
   return {
     payloadMax,

@@ -45,13 +45,6 @@ const PARTS = "Elanus-Parts"
 /** On a reply that is none: the reason of the BusError that it amounts to. */
 const NO_REPLY = "Elanus-No-Reply"
 
-/** Parts that wait to be fetched, of all replies of one bus; and for how long. */
-const PARTS_BYTES_MAX = 256 * 1024 * 1024
-const PARTS_AGE_MS = 30_000
-/** Parts that are fetched at once: below what the server holds back for a connection (`max_pending`, 64 MiB). */
-const PARTS_AT_ONCE = 4
-const SUBSCRIBE_TIMEOUT_MS = 10_000
-
 const NOTHING = new Uint8Array(0)
 
 /** What a bus needs of a connection: storage's NatsConnection, or a client's own. */
@@ -130,14 +123,14 @@ const makeParts = (connection: Connection, respond: (to: string, reply: Reply) =
     /** The first part, which says where the others are; or an error, if too much is waiting already. */
     first: (reply: Reply, size: number): Reply => {
       const bytes = reply.data.length
-      if (bytes > PARTS_BYTES_MAX) {
+      if (bytes > limits.replyPartsBytesMax) {
         return noReply("too-large", errorReply(failure("too-large", `an answer of ${bytes} bytes`)))
       }
-      if (keptBytes + bytes > PARTS_BYTES_MAX) {
+      if (keptBytes + bytes > limits.replyPartsBytesMax) {
         return noReply("timeout", errorReply(failure("overloaded", "too many large answers at once")))
       }
       const id = (++last).toString(36)
-      const timer = setTimeout(() => forget(id), PARTS_AGE_MS)
+      const timer = setTimeout(() => forget(id), limits.replyPartsAgeMs)
       timer.unref()
       kept.set(id, { data: reply.data, size, left: Math.ceil(bytes / size) - 1, timer })
       keptBytes += bytes
@@ -204,7 +197,7 @@ export const makeNatsBus = Effect.fnUntraced(function* ({ connection, isConnecte
     const [subject = "", bytesText, sizeText] = where.split(" ")
     const bytes = Number(bytesText)
     const size = Number(sizeText)
-    if (!(size > 0 && bytes > size && bytes <= PARTS_BYTES_MAX && first.length === size)) {
+    if (!(size > 0 && bytes > size && bytes <= limits.replyPartsBytesMax && first.length === size)) {
       return Effect.fail(unanswered(request.subject))
     }
     const data = new Uint8Array(bytes)
@@ -224,7 +217,7 @@ export const makeNatsBus = Effect.fnUntraced(function* ({ connection, isConnecte
           return Effect.void
         }
       )
-    return Effect.forEach(indexes, fetchPart, { concurrency: PARTS_AT_ONCE, discard: true }).pipe(
+    return Effect.forEach(indexes, fetchPart, { concurrency: limits.replyPartsAtOnce, discard: true }).pipe(
       Effect.as(reply),
       // The work is done and its answer is lost: whatever went wrong here, that is all that the requester knows.
       Effect.mapError(
@@ -327,7 +320,7 @@ export const makeNatsBus = Effect.fnUntraced(function* ({ connection, isConnecte
     catch: (cause) => disconnected(String(cause))
   }).pipe(
     Effect.timeoutOrElse({
-      duration: SUBSCRIBE_TIMEOUT_MS,
+      duration: limits.subscribeTimeoutMs,
       orElse: () => Effect.fail(disconnected("the NATS server does not answer"))
     })
   )

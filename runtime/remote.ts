@@ -4,6 +4,7 @@
  */
 import { Effect, Exit, type Scope } from "effect"
 import { ElanusError, failure } from "../protocols/errors.ts"
+import { limits } from "../protocols/limits.ts"
 import {
   type Call,
   decodeAnswer,
@@ -22,9 +23,6 @@ type Calls = { readonly [name: string]: Call<any, any> }
 export type Handlers<C extends Calls> = {
   readonly [K in keyof C]: (payload: PayloadOf<C[K]>) => Effect.Effect<SuccessOf<C[K]>, ElanusError>
 }
-
-/** Addresses whose subjects are remembered. */
-const ADDRESSES_MAX = 1_024
 
 const OVERLOADED = { data: encodeFailure(failure("overloaded", "too many requests at once")) }
 
@@ -98,7 +96,7 @@ export const remote = Effect.fnUntraced(function* <C extends Calls>(
     if (mine === undefined) subjects.set(name, (mine = new Map()))
     let subject = mine.get(address)
     if (subject === undefined) {
-      if (mine.size >= ADDRESSES_MAX) mine.clear()
+      if (mine.size >= limits.addressesMax) mine.clear()
       mine.set(address, (subject = roleSubject(cluster, address, protocol.name, name)))
     }
     return subject

@@ -63,9 +63,6 @@ interface Job {
   readonly failed: (error: ComputeError) => void
 }
 
-/** How long a slow task may take to hear that it is to stop: the longest step of an engine is to write its file. */
-const STOP_MS = 10_000
-
 interface Answer {
   readonly output?: unknown
   readonly fault?: TaskFault
@@ -117,7 +114,7 @@ class Lane {
 
   private untilQuiet(): Promise<void> {
     return new Promise((resolve) => {
-      const timer = setTimeout(resolve, STOP_MS)
+      const timer = setTimeout(resolve, limits.computeStopTimeoutMs)
       this.quiet = () => {
         if (this.busy.size > 0) return
         clearTimeout(timer)

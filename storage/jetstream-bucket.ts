@@ -5,6 +5,7 @@
 import { DiscardPolicy, RetentionPolicy, StorageType, type StreamConfig, type StreamInfo } from "@nats-io/jetstream"
 import { Effect, Option, Stream } from "effect"
 import { nanos } from "nats"
+import { limits } from "../protocols/limits.ts"
 import { ask } from "./jetstream-ask.ts"
 import { openReader } from "./jetstream-reader.ts"
 import type { Entry, WatchEvent } from "./meta.ts"
@@ -21,9 +22,6 @@ export type BucketName = "meta" | "live"
 
 const bucketOf = (cluster: string, name: BucketName) => `elanus-${cluster}-${name}`
 export const bucketStream = (cluster: string, name: BucketName) => `KV_${bucketOf(cluster, name)}`
-
-/** How long the marker of a key that went is kept, for watches to see. */
-export const markerTtlSeconds = 60
 
 // Keys: what a subject or a key-value client does not take becomes "=" and the two hex digits of each of its
 // bytes; "=" alone is an empty token. Dots keep parting the tokens.
@@ -67,7 +65,7 @@ const configurationOf = (options: BucketOptions, name: BucketName) => ({
   // An expiry in the metadata would move its head and so depose the coordinator; of the live keys it is the point.
   ...(name === "meta"
     ? { allow_atomic: true }
-    : { allow_msg_ttl: true, subject_delete_marker_ttl: nanos(markerTtlSeconds * 1_000) })
+    : { allow_msg_ttl: true, subject_delete_marker_ttl: nanos(limits.markerTtlMs) })
 })
 
 const faultsOf = (config: StreamConfig, name: BucketName, replicas: number): ReadonlyArray<string> => {

@@ -9,6 +9,7 @@
 import { AckPolicy, DeliverPolicy } from "@nats-io/jetstream"
 import { Effect, type Scope } from "effect"
 import { type Msg, nanos, nuid } from "nats"
+import { limits } from "../protocols/limits.ts"
 import { ask } from "./jetstream-ask.ts"
 import type { NatsConnection } from "./nats-connection.ts"
 import { StorageError } from "./outcome.ts"
@@ -37,15 +38,9 @@ export interface ReaderOptions {
   readonly from?: number
 }
 
-/** At most two of them wait in memory. A window must hold the largest message of a server with the usual settings. */
-const windowBytes = 8 * 1024 * 1024
-const windowMessages = 4_096
 const heartbeatMs = 1_000
-const silenceMaxMs = 4_000
 const absentRetryMs = 20
 const requestExpiresMs = 60_000
-/** A consumer whose reader died without a word is removed by the server. */
-const inactiveMs = 5 * 60_000
 
 const unavailable = (detail: string) => new StorageError({ reason: "unavailable", detail })
 
@@ -81,11 +76,11 @@ export const openReader = Effect.fnUntraced(function* (
   }
 
   const request = () => {
-    if (isRequested || failure !== undefined || !nats.isConnected() || waitingBytes >= windowBytes) return
+    if (isRequested || failure !== undefined || !nats.isConnected() || waitingBytes >= limits.readerWindowBytes) return
     isRequested = true
     const body = JSON.stringify({
-      batch: windowMessages,
-      max_bytes: Math.max(windowBytes, 2 * (connection.info?.max_payload ?? 0)),
+      batch: limits.readerWindowMessages,
+      max_bytes: Math.max(limits.readerWindowBytes, 2 * (connection.info?.max_payload ?? 0)),
       expires: nanos(requestExpiresMs),
       idle_heartbeat: nanos(heartbeatMs)
     })
@@ -164,7 +159,7 @@ export const openReader = Effect.fnUntraced(function* (
         ? { deliver_policy: DeliverPolicy.LastPerSubject }
         : { deliver_policy: DeliverPolicy.StartSequence, opt_start_seq: Math.max(from, 1) }),
       filter_subject: subject,
-      inactive_threshold: nanos(inactiveMs),
+      inactive_threshold: nanos(limits.readerIdleMs),
       mem_storage: true,
       num_replicas: 1
     })
@@ -199,8 +194,8 @@ export const openReader = Effect.fnUntraced(function* (
   return {
     next: take.pipe(
       Effect.timeoutOrElse({
-        duration: silenceMaxMs,
-        orElse: () => Effect.fail(unavailable(`reading ${stream}: nothing heard for ${silenceMaxMs} ms`))
+        duration: limits.readerSilenceMs,
+        orElse: () => Effect.fail(unavailable(`reading ${stream}: nothing heard for ${limits.readerSilenceMs} ms`))
       })
     )
   }

@@ -4,14 +4,7 @@
  */
 import { Effect, Layer, Option } from "effect"
 import { limits } from "../protocols/limits.ts"
-import {
-  type BucketOptions,
-  checkBucket,
-  keySubject,
-  lastOf,
-  markerTtlSeconds,
-  watchBucket
-} from "./jetstream-bucket.ts"
+import { type BucketOptions, checkBucket, keySubject, lastOf, watchBucket } from "./jetstream-bucket.ts"
 import { expectLastOfSubject, publishEffect } from "./jetstream-publish.ts"
 import { Leases } from "./leases.ts"
 import type { Entry } from "./meta.ts"
@@ -64,7 +57,7 @@ const make = Effect.fnUntraced(function* (options: BucketOptions) {
     // PURGE and not DEL: it is the marker which the server lets go without leaving another.
     const outcome = yield* write(key, nothing, expected, [
       ["KV-Operation", "PURGE"],
-      ["Nats-TTL", `${markerTtlSeconds}s`]
+      ["Nats-TTL", `${limits.markerTtlMs / 1_000}s`]
     ])
     return outcome._tag === "Done" ? done(undefined) : outcome
   })

@@ -3,12 +3,10 @@
  * does not keep up is ended with an error; it never holds up the others, and never skips a change.
  */
 import { Cause, Effect, Queue, Stream } from "effect"
+import { limits } from "../protocols/limits.ts"
 import type { WatchEvent } from "./meta.ts"
 import { isBelow } from "./meta-rules.ts"
 import { StorageError } from "./outcome.ts"
-
-/** Changes that may wait for one watcher. */
-const waitingMax = 65_536
 
 const keyOf = (event: WatchEvent) =>
   event._tag === "Put" ? event.entry.key : event._tag === "Deleted" ? event.key : undefined
@@ -31,7 +29,8 @@ export const makeWatchers = () => {
     const key = keyOf(event)
     for (const watcher of [...watchers]) {
       if (key === undefined || !isBelow(watcher.prefix, key)) continue
-      if (!Queue.offerUnsafe(watcher.queue, event)) fail(watcher, `a watch fell behind by ${waitingMax} changes`)
+      if (!Queue.offerUnsafe(watcher.queue, event))
+        fail(watcher, `a watch fell behind by ${limits.watchWaitingMax} changes`)
     }
   }
 
@@ -39,7 +38,7 @@ export const makeWatchers = () => {
   const watch = (prefix: string, snapshot: () => ReadonlyArray<WatchEvent>): Stream.Stream<WatchEvent, StorageError> =>
     Stream.unwrap(
       Effect.gen(function* () {
-        const queue = yield* Queue.dropping<WatchEvent, StorageError | Cause.Done>(waitingMax)
+        const queue = yield* Queue.dropping<WatchEvent, StorageError | Cause.Done>(limits.watchWaitingMax)
         const watcher = { prefix, queue }
         const now = yield* Effect.acquireRelease(
           Effect.sync(() => {

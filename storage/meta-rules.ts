@@ -3,9 +3,6 @@ import { limits } from "../protocols/limits.ts"
 import type { Change } from "./meta.ts"
 import { type Outcome, refused } from "./outcome.ts"
 
-/** In UTF-8. Escaped, it still fits in the subject of a NATS message. */
-export const keyBytesMax = 1_000
-
 const encoder = new TextEncoder()
 
 /** A key is below a prefix if it goes on behind all of its tokens: `a.b` and `a.b.c` are below `a`; `a` and `ab` are not. */
@@ -15,8 +12,8 @@ export const isBelow = (prefix: string, key: string): boolean => prefix === "" |
 export const faultOfKey = (key: string): string | undefined => {
   if (key === "") return "a key must not be empty"
   if (/\p{Surrogate}/u.test(key)) return "a key must be well-formed Unicode"
-  if (key.length > keyBytesMax || encoder.encode(key).length > keyBytesMax) {
-    return `a key must have at most ${keyBytesMax} bytes`
+  if (key.length > limits.metaKeyBytesMax || encoder.encode(key).length > limits.metaKeyBytesMax) {
+    return `a key must have at most ${limits.metaKeyBytesMax} bytes`
   }
   return undefined
 }

@@ -18,6 +18,7 @@ import {
   type NatsConnection as Connection,
   type NodeConnectionOptions
 } from "nats"
+import { limits } from "../protocols/limits.ts"
 import { StorageError } from "./outcome.ts"
 
 /** Servers, and whatever credentials and TLS the client takes. How it reconnects is not the caller's to choose. */
@@ -64,7 +65,7 @@ export const openConnection = Effect.fnUntraced(function* (options: NatsOptions)
     Effect.tryPromise({
       try: () =>
         connect({
-          timeout: 5_000,
+          timeout: limits.connectTimeoutMs,
           reconnectTimeWait: 100,
           // A server that is there but does not answer is found out within seconds.
           pingInterval: 5_000,
@@ -139,7 +140,7 @@ const open = Effect.fnUntraced(function* (options: NatsOptions) {
   const { connection } = held
   const server = nameOf(connection)
   const manager = yield* Effect.tryPromise({
-    try: () => jetstreamManager(connection, { timeout: 5_000 }),
+    try: () => jetstreamManager(connection, { timeout: limits.connectTimeoutMs }),
     catch: (cause) => {
       // In a cluster JetStream is away while no leader is elected: only a server without it says so in its greeting.
       const without =

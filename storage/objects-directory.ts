@@ -18,10 +18,7 @@ import { Objects, type ObjectInfo } from "./objects.ts"
 import { ambiguous, done, type Outcome, refused, StorageError, unavailable } from "./outcome.ts"
 
 const PIECE_BYTES = 80
-/** As in S3, so that a key which works here works there. */
-export const OBJECT_KEY_BYTES_MAX = 1024
 const TEMPORARY = ".tmp"
-const TEMPORARY_AGE_MAX_MS = 24 * 60 * 60_000
 const PAGE = 1000
 
 export const layerObjectsDirectory = (path: string): Layer.Layer<Objects, StorageError> =>
@@ -51,7 +48,7 @@ const prepare = async (root: string): Promise<void> => {
   await fs.mkdir(temporary, { recursive: true })
   await fs.access(root, constants.R_OK | constants.W_OK)
   await fs.access(temporary, constants.R_OK | constants.W_OK)
-  const oldest = Date.now() - TEMPORARY_AGE_MAX_MS
+  const oldest = Date.now() - limits.temporaryAgeMs
   for (const name of await fs.readdir(temporary)) {
     const left = join(temporary, name)
     // Somebody else may clear at the same time.
@@ -175,7 +172,7 @@ class Directory {
   private pathOf(key: string): string | undefined {
     const bytes = utf8.encode(key)
     // A lone surrogate has no UTF-8, so the key could not be read back.
-    if (bytes.length === 0 || bytes.length > OBJECT_KEY_BYTES_MAX || utf8.decode(bytes) !== key) return undefined
+    if (bytes.length === 0 || bytes.length > limits.objectKeyBytesMax || utf8.decode(bytes) !== key) return undefined
     return join(this.root, ...namesOf(bytes))
   }
 

@@ -38,8 +38,6 @@ export interface S3Options {
   readonly prefix?: string | undefined
 }
 
-/** As S3 says it, in bytes, the prefix included. */
-const KEY_BYTES_MAX = 1024
 /** Names of the trial of conditional writes, removed at once; a crash may leave one, and no list shows it. */
 const PROBE = ".elanus-probe-"
 
@@ -212,7 +210,7 @@ class Bucket {
     // A lone surrogate has no UTF-8, so the key could not be read back.
     if (bytes.length === 0 || utf8.decode(bytes) !== key) return undefined
     const name = this.prefix + storedName(key)
-    return utf8.encode(name).length > KEY_BYTES_MAX ? undefined : name
+    return utf8.encode(name).length > limits.objectKeyBytesMax ? undefined : name
   }
 
   private existing(key: string): string {

@@ -18,7 +18,6 @@ interface JobDeps {
 type Event = Parameters<Self<typeof jobLifecycle>["advance"]>[0]
 
 const LOOK_MS = 300
-const TRIES_MAX = 5
 
 export const jobKeeper = ({ alive, dataNodes, truth }: JobDeps, id: string) =>
   Effect.scoped(
@@ -103,7 +102,7 @@ export const jobKeeper = ({ alive, dataNodes, truth }: JobDeps, id: string) =>
               const answer = yield* Effect.result(dataNodes.call(node!, "Build", request, limits.requestTimeoutMs))
               if (answer._tag === "Success" && answer.success.state === "failed") {
                 yield* Effect.logWarning(`index of segment ${job.segment}: ${answer.success.detail}`)
-                return tries >= TRIES_MAX ? { type: "GaveUp" } : { type: "Lost" }
+                return tries >= limits.jobTriesMax ? { type: "GaveUp" } : { type: "Lost" }
               }
               if (answer._tag === "Failure" && !alive().includes(node!)) return { type: "Lost" }
               yield* truth.changed.within(LOOK_MS, () => segmentToDo() === undefined)

@@ -14,7 +14,6 @@ import type { Truth } from "./truth.ts"
 const AHEAD = BigInt(limits.oracleAheadMs) << COUNTER_BITS
 /** Values that a single grant may hold. */
 const GRANT_MAX = 1 << 18
-const EXTEND_WAIT_MS = 5_000
 
 export interface Oracle {
   readonly grant: (kind: "reader" | "writer", count: number) => Effect.Effect<Grant, ElanusError>
@@ -53,7 +52,7 @@ export const makeOracle = Effect.fnUntraced(function* (truth: Truth): Effect.fn.
         next = later(next, physical())
         while (next + taken >= bound) {
           wanted.notify()
-          const extended = yield* wanted.within(EXTEND_WAIT_MS, () => next + taken < bound)
+          const extended = yield* wanted.within(limits.oracleExtendTimeoutMs, () => next + taken < bound)
           if (!extended) return yield* failure("unavailable", "the oracle cannot persist its bound")
         }
         const first = next

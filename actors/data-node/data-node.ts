@@ -13,9 +13,6 @@ import { Compute } from "../../storage/compute.ts"
 import { Objects } from "../../storage/objects.ts"
 import { makeCoordinator } from "../coordinator-client.ts"
 
-/** Results that were reported are forgotten after so many more. */
-const REMEMBERED = 256
-
 export const dataNode = Effect.gen(function* () {
   const node = yield* Node
   const objects = yield* Objects
@@ -42,7 +39,7 @@ export const dataNode = Effect.gen(function* () {
 
   const remember = (attempt: string, reason: string) => {
     failed.set(attempt, reason)
-    if (failed.size > REMEMBERED) failed.delete(failed.keys().next().value!)
+    if (failed.size > limits.jobsRememberedMax) failed.delete(failed.keys().next().value!)
   }
 
   yield* serve(DataNodeProtocol, node.id, {

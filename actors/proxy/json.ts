@@ -176,8 +176,8 @@ export const readCreate = (database: string, name: string, body: Body): Collecti
     metric,
     shards: integer({ shardsNum: params["shardsNum"] ?? body["shardsNum"] }, "shardsNum", 1, 1, limits.shardsMax),
     index: {
-      m: integer(indexParams, "M", 16, 2, 2_048),
-      efConstruction: integer(indexParams, "efConstruction", 200, 1, 100_000)
+      m: integer(indexParams, "M", 16, 2, limits.neighboursMax),
+      efConstruction: integer(indexParams, "efConstruction", 200, 1, limits.efConstructionMax)
     }
   }
 }
@@ -217,7 +217,7 @@ export const readSearch = (spec: CollectionSpec, body: Body): SearchRequest => {
     queries,
     limit: integer(body, "limit", 10, 1, limits.topKMax),
     offset: integer(body, "offset", 0, 0, limits.topKMax),
-    ef: integer(params, "ef", 0, 1, 1_000_000),
+    ef: integer(params, "ef", 0, 1, limits.efMax),
     outputFields: names(body, "outputFields"),
     level: readLevel(body)
   }

@@ -32,12 +32,6 @@ import { longKey, makeRequests } from "./requests.ts"
 
 const QUEUE = "elanus-proxy"
 const BINARY_HEADERS = { [headers.format]: BINARY }
-/** How long a name that is not known here may take to become known, once the coordinator says that it exists. */
-const LEARN_MS = 2_000
-
-const TARGETS_MAX = 4_096
-/** How long a description waits for a timestamp. */
-const DATE_MS = 1_000
 
 /** One request, as its headers have it. */
 interface Asked {
@@ -72,7 +66,7 @@ export const proxy = Effect.gen(function* () {
     if (found === undefined) {
       return yield* failure("collection-not-found", `there is no collection ${name} in database ${database}`)
     }
-    yield* catalog.changed.within(LEARN_MS, () => catalog.collection(found.id)?.state === "ready")
+    yield* catalog.changed.within(limits.learnTimeoutMs, () => catalog.collection(found.id)?.state === "ready")
     return found
   })
 
@@ -81,7 +75,7 @@ export const proxy = Effect.gen(function* () {
     const request = id === undefined ? String(yield* nonce) : formatRequestId(id)
     const made = yield* coordinator.call("CreateCollection", { spec, request }, timeoutMs)
     // So that the next request through this proxy finds it.
-    yield* catalog.changed.within(LEARN_MS, () => catalog.collection(made.id)?.state === "ready")
+    yield* catalog.changed.within(limits.learnTimeoutMs, () => catalog.collection(made.id)?.state === "ready")
     return reply(writeAnswer(describe(made), made.created))
   })
 
@@ -89,7 +83,7 @@ export const proxy = Effect.gen(function* () {
     const known = catalog.collectionNamed(database, name)
     const gone = () => known !== undefined && catalog.collection(known.id)?.state !== "ready"
     const dropped = yield* Effect.result(coordinator.call("DropCollection", { database, name }, timeoutMs))
-    if (known !== undefined) yield* catalog.changed.within(LEARN_MS, gone)
+    if (known !== undefined) yield* catalog.changed.within(limits.learnTimeoutMs, gone)
     // Asked again after a lost answer, a coordinator says that there is no such collection: it went by our own doing.
     if (dropped._tag === "Failure" && !(dropped.failure.code === "collection-not-found" && gone())) {
       return yield* dropped.failure
@@ -195,7 +189,7 @@ export const proxy = Effect.gen(function* () {
       case "describe":
         // Its timestamp dates a client's first write; without a coordinator there is none, and it is told nevertheless.
         return Effect.map(
-          Effect.catch(requests.fresh(DATE_MS), () => Effect.succeed(TIMESTAMP_ZERO)),
+          Effect.catch(requests.fresh(limits.dateTimeoutMs), () => Effect.succeed(TIMESTAMP_ZERO)),
           (timestamp) => reply(writeAnswer(describe(collection), timestamp))
         )
       case "insert":
@@ -250,7 +244,7 @@ export const proxy = Effect.gen(function* () {
     if (known !== undefined) return known
     const target = parseSubject(subject)
     if (target instanceof ElanusError) return target
-    if (targets.size >= TARGETS_MAX) targets.clear()
+    if (targets.size >= limits.targetsMax) targets.clear()
     targets.set(subject, target)
     return target
   }

@@ -40,11 +40,8 @@ import { makeRouting } from "./routing.ts"
 /** A bounded read may be so old. Milvus' gracefulTime. */
 const BOUNDED_MS = 5_000
 const BOUNDED_STEP_MS = 100
-const STALE_TRIES = 10
 /** Of a record or message that is not rows or keys. */
 const PART_MARGIN = 1_024
-/** What dates a request is at most so old: well below what owners remember. */
-const RECENT_MS = limits.dedupeAgeMs / 5
 /** Of a search that names none: the larger of this and twice the limit. */
 const EF_DEFAULT = 64
 
@@ -85,7 +82,7 @@ export const makeRequests = Effect.gen(function* () {
   /** A timestamp from a moment ago: the newest that came by, or if that was long ago, one of the oracle's. */
   const recent = (timeoutMs: number): Effect.Effect<Timestamp, ElanusError> =>
     Effect.suspend(() =>
-      date > 0n && date >= fromMillis(clock.currentTimeMillisUnsafe() - RECENT_MS)
+      date > 0n && date >= fromMillis(clock.currentTimeMillisUnsafe() - limits.requestDateAgeMs)
         ? Effect.succeed(date)
         : fresh(timeoutMs)
     )
@@ -241,7 +238,7 @@ export const makeRequests = Effect.gen(function* () {
     if (time !== undefined) return askAll(time)
     // "stale": the oracle that gave it out was deposed in between, and its successor gives out one that counts.
     return Effect.flatMap(timeAsked(level, timeoutMs), askAll).pipe(
-      Effect.retry({ times: STALE_TRIES, while: ({ code }) => code === "stale" })
+      Effect.retry({ times: limits.staleTriesMax, while: ({ code }) => code === "stale" })
     )
   }
 

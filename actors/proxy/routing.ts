@@ -4,6 +4,7 @@
  */
 import { Clock, Effect } from "effect"
 import { type ElanusError, type ErrorCode, afterTries, failure } from "../../protocols/errors.ts"
+import { limits } from "../../protocols/limits.ts"
 import type { Collection } from "../../protocols/metadata.ts"
 import type { PayloadOf, SuccessOf } from "../../protocols/protocol.ts"
 import { type Route, StreamingNodeProtocol } from "../../protocols/streaming-node.ts"
@@ -26,10 +27,8 @@ export interface Routing {
   readonly closed: (collection: Collection) => Timestamp
 }
 
-/** A try ends after this, so that a request to a node that hangs is asked of its successor in time. */
-const TRY_MS = 5_000
 /** A flush takes as long as it takes. */
-const tryMs = (name: keyof Calls): number => (name === "Flush" ? Infinity : TRY_MS)
+const tryMs = (name: keyof Calls): number => (name === "Flush" ? Infinity : limits.tryTimeoutMs)
 const WAIT_FIRST_MS = 2
 const WAIT_MAX_MS = 200
 

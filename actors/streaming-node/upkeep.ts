@@ -15,7 +15,6 @@ import type { Shard } from "./shard.ts"
 
 const FLUSH_AGAIN_MS = 500
 const HAND_AGAIN_MS = 50
-const FLUSHES_AT_ONCE = 4
 
 /** Runs until the owner has to begin anew, and then says why. */
 export const keepUp = Effect.fnUntraced(function* (
@@ -57,7 +56,7 @@ export const keepUp = Effect.fnUntraced(function* (
     !ready(shard) ||
     (!shard.handingOff && (shard.viewStale || newer(shard))) ||
     large(shard) ||
-    (shard.sealed.length > 0 && !shard.flushing && flushing() < FLUSHES_AT_ONCE)
+    (shard.sealed.length > 0 && !shard.flushing && flushing() < limits.flushesAtOnce)
   const flushing = () => [...owner.shards.values()].filter((shard) => shard.flushing).length
 
   while (true) {
@@ -75,7 +74,7 @@ export const keepUp = Effect.fnUntraced(function* (
       const { born } = shard.growing.active
       if (large(shard) || (born !== undefined && nowMs - born >= settings.segmentAgeMaxMs)) shard.seal(owner.lsn)
       else if (born !== undefined) oldest = Math.min(oldest, born)
-      if (shard.sealed.length > 0 && !shard.flushing && flushing() < FLUSHES_AT_ONCE) {
+      if (shard.sealed.length > 0 && !shard.flushing && flushing() < limits.flushesAtOnce) {
         shard.flushing = true
         yield* FiberMap.run(flushes, shard.key, flush(shard))
       }

@@ -6,6 +6,7 @@ import { createReadStream } from "node:fs"
 import { type FileHandle, open, stat } from "node:fs/promises"
 import { extname } from "node:path"
 import { failure } from "../../protocols/errors.ts"
+import { limits } from "../../protocols/limits.ts"
 
 export const formats = ["jsonl", "arrow", "fvecs"] as const
 export type Format = (typeof formats)[number]
@@ -31,8 +32,6 @@ export interface Input {
   readonly close: () => Promise<void>
 }
 
-/** A line or a vector that is longer than any row can be. */
-const PIECE_BYTES_MAX = 16 * 1024 * 1024
 const CHUNK_BYTES = 256 * 1024
 
 const extensions: { readonly [extension: string]: Format } = {
@@ -135,8 +134,8 @@ export async function* readLines(chunks: AsyncIterable<Uint8Array>): AsyncGenera
     if (from < chunk.length) {
       rest.push(chunk.subarray(from))
       restBytes += chunk.length - from
-      if (restBytes > PIECE_BYTES_MAX) {
-        throw failure("too-large", `line ${at + 1} has more than ${PIECE_BYTES_MAX} bytes`)
+      if (restBytes > limits.inputPieceBytesMax) {
+        throw failure("too-large", `line ${at + 1} has more than ${limits.inputPieceBytesMax} bytes`)
       }
     }
     if (lines.length > 0) yield lines
@@ -165,7 +164,7 @@ export async function* readFvecs(
     let from = 0
     while (bytes.length - from >= 4) {
       const dimension = view.getInt32(from, true)
-      if (dimension < 1 || dimension * 4 > PIECE_BYTES_MAX) {
+      if (dimension < 1 || dimension * 4 > limits.inputPieceBytesMax) {
         throw failure("bad-request", `vector ${at + 1} says that it has ${dimension} dimensions: this is no .fvecs`)
       }
       const end = from + 4 + dimension * 4

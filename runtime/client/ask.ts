@@ -23,8 +23,6 @@ export type Ask = (
 
 const RETRY_FIRST_MS = 20
 const RETRY_MAX_MS = 500
-/** A proxy that dies says nothing: so one try is not all of the time there is. Reads may take longer than writes. */
-const TRY_MS = 5_000
 
 const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms))
 
@@ -51,7 +49,9 @@ export const makeAsk = (send: Send): Ask => {
     while (true) {
       let error: ElanusError
       try {
-        const tryMs = Math.min(left, isWriting(subject) ? TRY_MS : Math.max(TRY_MS, timeoutMs / 2))
+        // Reads may take longer than writes.
+        const usualMs = isWriting(subject) ? limits.tryTimeoutMs : Math.max(limits.tryTimeoutMs, timeoutMs / 2)
+        const tryMs = Math.min(left, usualMs)
         const timed = { ...headers, [headerNames.timeout]: String(Math.ceil(tryMs)) }
         const asked = sent ?? send(subject, data, timed, tryMs)
         sent = undefined
@@ -73,7 +73,7 @@ export const makeAsk = (send: Send): Ask => {
 
   return (subject, data, headers, timeoutMs = limits.requestTimeoutMs) => {
     if (timeoutMs !== limits.requestTimeoutMs) return askAgain(subject, data, headers, timeoutMs)
-    const sent = send(subject, data, headers, TRY_MS)
+    const sent = send(subject, data, headers, limits.tryTimeoutMs)
     const pause = sent instanceof Promise ? undefined : breathe()
     // Answered within this process already, as most searches are when embedded: not a single promise.
     if (!(sent instanceof Promise) && pause === undefined && errorOf(sent) === undefined) return sent

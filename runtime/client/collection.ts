@@ -31,8 +31,6 @@ export interface Client extends JsonAsks {
   readonly payloadMax: number
 }
 
-/** Requests of one large insert that are on their way at once. */
-const INSERTS_AT_ONCE = 16
 const DATE_AGAIN_MS = 200
 
 const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms))
@@ -101,7 +99,7 @@ export const makeCollection = (client: Client, name: string): Collection => {
         timestamp = later(timestamp, written.timestamp)
       }
     }
-    const workers = Array.from({ length: Math.min(INSERTS_AT_ONCE, parts.length) }, worker)
+    const workers = Array.from({ length: Math.min(limits.insertsAtOnce, parts.length) }, worker)
     await Promise.all(workers).catch(forget)
     return { count, timestamp }
   }

@@ -6,9 +6,6 @@ import { formatRequestId } from "../../protocols/client.ts"
 import { limits } from "../../protocols/limits.ts"
 import { later, type Timestamp } from "../../protocols/timestamp.ts"
 
-/** A write is dated by an answer of this age at most: well below what the cluster remembers. */
-const DATED_MS = limits.dedupeAgeMs / 5
-
 export interface Session {
   /** The newest timestamp at which rows were read or written: where the session is. */
   readonly token: () => Timestamp
@@ -41,7 +38,7 @@ export const makeSession = (): Session => {
       learn(timestamp)
     },
     learn,
-    isDated: () => performance.now() - newestAt <= DATED_MS,
+    isDated: () => performance.now() - newestAt <= limits.requestDateAgeMs,
     outdate: () => {
       newestAt = -Infinity
     },
