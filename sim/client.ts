@@ -48,7 +48,6 @@ export interface SimClient {
 const RETRY_FIRST_MS = 20
 const RETRY_MAX_MS = 500
 const SAY_SO_MS = 250
-const TRY_MS = 5_000
 const DATED_MS = limits.dedupeAgeMs / 5
 const DATE_AGAIN_MS = 200
 
@@ -104,7 +103,9 @@ export const makeClient = Effect.fnUntraced(function* (bus: Bus["Service"], opti
     // With the usual patience the first try says nothing of it.
     let isUntimed = timeoutMs === limits.requestTimeoutMs
     while (true) {
-      const tryMs = isUntimed ? TRY_MS : Math.min(left, write ? TRY_MS : Math.max(TRY_MS, timeoutMs / 2))
+      const tryMs = isUntimed
+        ? limits.tryTimeoutMs
+        : Math.min(left, write ? limits.tryTimeoutMs : Math.max(limits.tryTimeoutMs, timeoutMs / 2))
       const timed = isUntimed ? headers : { ...headers, [headerNames.timeout]: String(Math.ceil(tryMs)) }
       isUntimed = false
       const tried = yield* Effect.result(send(subject, data, timed, tryMs))
@@ -297,25 +298,27 @@ export const makeClient = Effect.fnUntraced(function* (bus: Bus["Service"], opti
       return isDated() ? newId : Effect.andThen(dated(collection), newId)
     },
     makingId: isPlain ? Effect.undefined : newId,
-    ask: (collection, asked, shape) =>
-      ask(collection, asked, shape).pipe(
+    ask: (collection, asked, shape) => {
+      const { _tag } = asked
+      const isWrite = _tag === "Upsert" || _tag === "Delete"
+      if (_tag === "Drop") shapes.delete(collection)
+      return ask(collection, asked, shape).pipe(
         Effect.tap(({ timestamp }) =>
           Effect.sync(() => {
             // Of collections and nodes: that is no part of the session.
-            if (asked._tag === "Create" || asked._tag === "Drop" || asked._tag === "Flush" || asked._tag === "List") {
-              learn(timestamp)
-            } else saw(timestamp)
-            if (asked._tag === "Drop") shapes.delete(collection)
+            if (_tag === "Create" || _tag === "Drop" || _tag === "Flush" || _tag === "List") learn(timestamp)
+            else saw(timestamp)
           })
         ),
-        // It may be another collection now.
         Effect.tapError(({ code }) =>
           Effect.sync(() => {
-            shapes.delete(collection)
-            if (code === "outcome-unknown") newestAt = -Infinity
+            // It may be another collection now.
+            if (isWrite || _tag === "Get") shapes.delete(collection)
+            if (isWrite && code === "outcome-unknown") newestAt = -Infinity
           })
         )
       )
+    }
   }
   return client
 })
