@@ -92,8 +92,8 @@ const acknowledged: ReadonlyArray<Mutant> = [
     name: "moved-while-in-doubt",
     breaks: "acknowledged",
     file: streaming("channel"),
-    find: 'for (const { pending } of inDoubt) refuse(pending, failure("ambiguous", detail))',
-    replace: 'for (const { pending } of inDoubt) refuse(pending, failure("overloaded", detail))',
+    find: 'const unknown = failure("ambiguous", detail)',
+    replace: 'const unknown = failure("overloaded", detail)',
     why: "An owner that finds itself replaced says of what it had in flight that it was not stored."
   }
 ]
@@ -194,7 +194,7 @@ const fresh: ReadonlyArray<Mutant> = [
     name: "latest-without-proof",
     breaks: "fresh",
     file: streaming("reading"),
-    find: "yield* changed.until(() => owner.lsn > issued).pipe(patience)",
+    find: "yield* until(() => owner.lsn > issued)",
     replace: "",
     why: "An owner answers from memory, without a record that proves that it still is the owner."
   },
@@ -625,8 +625,8 @@ const limits: ReadonlyArray<Mutant> = [
     name: "stale-reaches-clients",
     breaks: "limits",
     file: "actors/proxy/requests.ts",
-    find: "const STALE_TRIES = 10",
-    replace: "const STALE_TRIES = 0",
+    find: "times: limits.staleTriesMax",
+    replace: "times: 0",
     why: "A client is told that the time of its read is over, instead of being given another."
   },
   {
