@@ -6,15 +6,18 @@ import { readFile, writeFile } from "node:fs/promises"
 import { join } from "node:path"
 import { tmpdir } from "node:os"
 import { parseArgs } from "node:util"
+import { CANARY, namedBug } from "./cli/bugs.ts"
+import { UsageError } from "./cli/usage.ts"
 
 const USAGE = `npm run sim -- [options]              run many seeds on all cores
 npm run sim -- --seed S [options]     run one seed
 npm run sim -- replay PLAN.json       run a plan again
 npm run sim -- shrink PLAN.json       make a plan that fails as small as it can be, in two minutes
 npm run sim -- report PLAN.json       draw a run as one HTML page
+npm run sim -- mutants [NAME ...]     plant one bug after the other, to see after how many seeds each is found
 npm run sim -- golden                 write test/sim/golden.json anew
 
-  --seeds N        how many (100)
+  --seeds N        how many (100; of mutants, for each at most: 200)
   --from S         the first of them, a number (0)
   --canary         seeds that must fail: with a planted bug, to see that it is seen
   --bug NAME       with a planted bug (sim/mutants.ts has them)
@@ -24,9 +27,6 @@ npm run sim -- golden                 write test/sim/golden.json anew
 
 Exit codes: 0 nothing failed, 1 something failed, 2 the command line is wrong.
 `
-
-/** The command line says something that cannot be meant. */
-class UsageError extends Error {}
 
 const options = {
   seeds: { type: "string" },
@@ -66,7 +66,8 @@ const planFrom = async (file: string | undefined) => {
 
 const main = async (): Promise<number> => {
   const { positionals, values } = parsed()
-  const [command, file, ...more] = positionals
+  const [command, ...names] = positionals
+  const [file, ...more] = command === "mutants" ? [] : names
   const { canary, json, out, seed } = values
   if (values.help) {
     process.stdout.write(USAGE)
@@ -74,8 +75,8 @@ const main = async (): Promise<number> => {
   }
   if (more.length > 0) throw new UsageError(`what is ${more.join(" ")}?`)
   const processes = values.processes === undefined ? undefined : whole("processes", values.processes, 2)
-  const { CANARY } = await import("./cli/bugs.ts")
   const bug = values.bug ?? (canary ? CANARY : undefined)
+  if (bug !== undefined) await namedBug(bug)
   const pool = { bug, processes }
   const say = (answer: object, text: string) => process.stdout.write(json ? `${JSON.stringify(answer)}\n` : `${text}\n`)
 
@@ -115,6 +116,10 @@ const main = async (): Promise<number> => {
       await writeFile(page, html)
       say({ page, summary }, page)
       return 0
+    }
+    case "mutants": {
+      const { huntBugs } = await import("./cli/mutants.ts")
+      return huntBugs(names, { seeds: whole("seeds", values.seeds, 200), processes }, say)
     }
     case "golden": {
       const { writeGolden } = await import("./cli/golden.ts")

@@ -27,7 +27,7 @@ code, pre, td, svg { font-family: ui-monospace, monospace; font-size: 12px }
 pre { overflow: auto; padding: .6rem; background: var(--lane) }
 table { border-collapse: collapse } td, th { padding: .15rem .7rem .15rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line) }
 .bad { color: var(--bad) } .note { color: var(--dim) } tr.concerned td { font-weight: bold }
-.scroll { overflow-x: auto; border: 1px solid var(--line) }
+.chart { display: flex; border: 1px solid var(--line) } .chart > svg { flex: none } .scroll { overflow-x: auto }
 svg text { fill: var(--ink); font-size: 11px } svg text.axis, svg text.phase { fill: var(--dim) } svg text.label { pointer-events: none }
 .tick { stroke: var(--line) } line.phase { stroke: var(--dim); stroke-dasharray: 4 3 } .lane { fill: var(--lane) } .life { fill: var(--life) }
 .fault { fill: var(--fault) } .ok { fill: var(--ok) } .refused { fill: var(--refused) } .unknown { fill: var(--unknown) } .open { fill: var(--open) }

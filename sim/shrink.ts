@@ -173,12 +173,20 @@ const fewerOps: Pass = (search) =>
     return withOps(plan, ({ id }) => ids.has(id))
   })
 
-/** Without nodes that are not needed; one of each kind stays, and is the core where there is no other. */
+/** Without nodes that are not needed: one of each kind stays, or those that stay play all roles. */
 const fewerNodes: Pass = async (search) => {
   const { best } = search
-  const alone = { name: best.topology.nodes[0]!.name, roles }
-  if (best.topology.nodes.length > 1) await search.first([withNodes(best, [alone])])
+  const { nodes } = best.topology
+  if (nodes.length > 1) await search.first(nodes.map(({ name }) => withNodes(best, [{ name, roles }])))
   await search.fewest(({ topology }) => topology.nodes, withNodes)
+  await search.fewest(
+    ({ topology }) => topology.nodes,
+    (plan, kept) =>
+      withNodes(
+        plan,
+        kept.map(({ name }) => ({ name, roles }))
+      )
+  )
 }
 
 const withNodes = (plan: Plan, nodes: Plan["topology"]["nodes"]): Plan => {

@@ -54,13 +54,15 @@ export type Fault = Property | "died" | "determinism"
 export interface Failure {
   readonly fault: Fault
   readonly detail: string
+  /** Those that show it. */
+  readonly operations: ReadonlyArray<number>
 }
 
 /** Everything that is wrong with a run; nothing if it may be called a pass, or was vacuous. */
 export const failuresOf = ({ died, parted, violations }: Summary): ReadonlyArray<Failure> => [
-  ...(died === undefined ? [] : [{ fault: "died" as const, detail: died }]),
-  ...(parted === undefined ? [] : [{ fault: "determinism" as const, detail: parted }]),
-  ...violations.map(({ detail, property }) => ({ fault: property, detail }))
+  ...(died === undefined ? [] : [{ fault: "died" as const, detail: died, operations: [] }]),
+  ...(parted === undefined ? [] : [{ fault: "determinism" as const, detail: parted, operations: [] }]),
+  ...violations.map(({ detail, operations, property }) => ({ fault: property, detail, operations }))
 ]
 
 export interface FaultTotal extends Struck {

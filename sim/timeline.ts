@@ -58,16 +58,25 @@ const AXIS = 24
 /** A bar is wide enough to be seen and pointed at. */
 const WIDTH_MIN = 4
 
+/** Past so many rows of a lane bars have no words, so that they fit into less room. */
+const WORDY_ROWS = 6
+/** What came all at once lies over one another. */
+const ROWS_MAX = 12
+
 /** Bars that overlap are put into rows of their own. */
-const inRows = (bars: ReadonlyArray<Bar>, room: (bar: Bar) => number) => {
-  const ends: Array<number> = []
+const inRows = (bars: ReadonlyArray<Bar>, pixelsPerMs: number): Lane["bars"] => {
+  const rows: Array<{ words: number; bar: number }> = []
   return bars
     .toSorted((a, b) => a.from - b.from)
     .map((bar) => {
-      let row = ends.findIndex((end) => end <= bar.from)
-      if (row < 0) row = ends.length
-      ends[row] = Math.max(bar.to, bar.from + room(bar))
-      return { ...bar, row }
+      const barEnd = Math.max(bar.to, bar.from + WIDTH_MIN / pixelsPerMs)
+      let at = rows.findIndex(({ words }) => words <= bar.from)
+      const isWordy = at >= 0 || rows.length < WORDY_ROWS
+      if (!isWordy) at = rows.findIndex((row) => row.bar <= bar.from)
+      if (at < 0) at = rows.length < ROWS_MAX ? rows.length : bar.label.length % ROWS_MAX
+      const words = isWordy ? Math.max(barEnd, bar.from + (bar.label.length * 6.5 + 6) / pixelsPerMs) : barEnd
+      rows[at] = { words: Math.max(words, rows[at]?.words ?? 0), bar: barEnd }
+      return { ...bar, label: isWordy ? bar.label : "", row: at }
     })
 }
 
@@ -122,15 +131,14 @@ const lanesOf = ({ begun, end, events, operations, plan }: Drawn, options: Timel
   )
   const lanes: Array<Lane> = []
   let top = AXIS
-  for (const name of [...others, BROKER, ...nodes, ...clients]) {
+  for (const name of new Set([...others, BROKER, ...nodes, ...clients])) {
     const all = [
       ...plan.faults.filter(({ target }) => target === name).map((fault) => faultBar(fault, begun)),
       ...operations
         .filter(({ client }) => client === name)
         .map((each) => operationBar(each, end, concerned.has(each.id)))
     ].filter((bar) => bar.to >= from && bar.from <= to)
-    if (all.length === 0 && name === BROKER && others.includes(BROKER)) continue
-    const bars = inRows(all, ({ label }) => Math.max(WIDTH_MIN, label.length * 6.5 + 6) / pixelsPerMs)
+    const bars = inRows(all, pixelsPerMs)
     const rows = Math.max(1, ...bars.map(({ row }) => row + 1))
     lanes.push({ name, bars, rows, lives: lives.get(name) ?? [], top })
     top += rows * ROW + GAP
@@ -150,6 +158,16 @@ interface Hop {
   readonly label: string
 }
 
+/** As far as it has come. */
+interface Exchange {
+  readonly asked: number
+  to?: string
+  arrived?: number
+  answered?: number
+}
+
+const ANSWERED_MS = 10_000
+
 /**
  * Who told whom what, of a trace that has only arrivals: what is asked arrives at the broker and then at whom it is
  * for, "> subject"; its answer at the broker, "< subject", and then at who asked, "subject answer". Two alike that
@@ -157,25 +175,25 @@ interface Hop {
  */
 const hopsOf = (events: ReadonlyArray<TraceEvent>): ReadonlyArray<Hop> => {
   const hops: Array<Hop> = []
-  const open = new Map<string, Array<{ readonly asked: number; to?: string; arrived?: number; answered?: number }>>()
-  const first = (label: string, test: (one: { to?: string; answered?: number }) => boolean) =>
-    open.get(label)?.find(test)
+  const open = new Map<string, Array<Exchange>>()
   for (const { at, label, node } of events) {
     if (label.startsWith("> ")) {
-      const found = first(label.slice(2), ({ to }) => to === undefined)
+      const found = open.get(label.slice(2))?.find(({ to }) => to === undefined)
       if (found !== undefined) Object.assign(found, { to: node, arrived: at })
     } else if (label.startsWith("< ")) {
-      const found = first(label.slice(2), ({ answered, to }) => to !== undefined && answered === undefined)
-      if (found !== undefined) Object.assign(found, { answered: at })
+      const found = open.get(label.slice(2))?.find((each) => each.to !== undefined && each.answered === undefined)
+      if (found !== undefined) found.answered = at
     } else if (label.endsWith(" answer") && node !== "") {
       const name = label.slice(0, -" answer".length)
-      const all = open.get(name)
-      const found = all?.shift()
+      const all = open.get(name) ?? []
+      // What was asked long before was never answered.
+      while (all.length > 0 && at - all[0]!.asked > ANSWERED_MS) all.shift()
+      const found = all.shift()
       if (found === undefined) continue
       const { answered = found.asked, arrived = found.asked, asked, to = BROKER } = found
       hops.push({ from: node, to, sent: asked, arrived, label: name })
       hops.push({ from: to, to: node, sent: answered, arrived: at, label })
-    } else if (node === "" && label.includes(" ") === label.startsWith("write ")) {
+    } else if (node === "" && (label.startsWith("write ") || label.startsWith("elanus."))) {
       const all = open.get(label)
       if (all === undefined) open.set(label, [{ asked: at }])
       else all.push({ asked: at })
@@ -208,14 +226,14 @@ const phaseLines = ({ phases }: Plan, begun: number): ReadonlyArray<readonly [at
   [begun + phases.warmUpMs + phases.chaosMs, "the core alone"]
 ]
 
-/** An SVG. */
+/** SVG: the names of the lanes, and beside them what can be scrolled. */
 export const timeline = (drawn: Drawn, options: TimelineOptions): string => {
   const { from, messagesMax, pixelsPerMs, to } = options
   const lanes = lanesOf(drawn, options)
-  const width = NAMES + (to - from) * pixelsPerMs + 20
+  const width = (to - from) * pixelsPerMs + 20
   const last = lanes.at(-1)
   const height = last === undefined ? AXIS : last.top + last.rows * ROW + GAP
-  const x = (at: number) => NAMES + (Math.min(Math.max(at, from), to) - from) * pixelsPerMs
+  const x = (at: number) => (Math.min(Math.max(at, from), to) - from) * pixelsPerMs
   const middle = new Map(lanes.map(({ name, rows, top }) => [name, top + (rows * ROW) / 2]))
   const isInside = (at: number) => at >= from && at <= to
 
@@ -238,14 +256,13 @@ export const timeline = (drawn: Drawn, options: TimelineOptions): string => {
       `<line x1="${x(sent).toFixed(1)}" y1="${middle.get(from)!}" x2="${x(arrived).toFixed(1)}" y2="${middle.get(to)!}" class="message"><title>${escaped(`${label}: ${from} to ${to}, ${seconds(sent)} to ${seconds(arrived)}`)}</title></line>`
   )
   const rows = lanes.flatMap(({ bars, lives, name, rows, top }) => [
-    `<rect x="${NAMES}" y="${top}" width="${(width - NAMES).toFixed(1)}" height="${rows * ROW}" class="lane"/>`,
+    `<rect x="0" y="${top}" width="${width.toFixed(1)}" height="${rows * ROW}" class="lane"/>`,
     ...lives
       .filter((life) => life.to >= from && life.from <= to)
       .map(
         (life) =>
           `<rect x="${x(life.from).toFixed(1)}" y="${top}" width="${Math.max(1, x(life.to) - x(life.from)).toFixed(1)}" height="${rows * ROW}" class="life"><title>${escaped(`${name}, life ${life.life}: ${seconds(life.from)} to ${seconds(life.to)}`)}</title></rect>`
       ),
-    text(4, top + 12, name, "name"),
     ...bars.map(({ from, kind, label, row, title, to }) => {
       const wide = Math.max(WIDTH_MIN, x(to) - x(from))
       const y = top + row * ROW
@@ -254,5 +271,12 @@ export const timeline = (drawn: Drawn, options: TimelineOptions): string => {
   ])
   const note =
     shown.length < hops.length ? `<p class="note">${shown.length} of ${hops.length} messages are drawn.</p>` : ""
-  return `<div class="scroll"><svg width="${width.toFixed(0)}" height="${height}" viewBox="0 0 ${width.toFixed(0)} ${height}" role="img">${[...axis, ...phases, ...rows, ...messages].join("\n")}</svg></div>${note}`
+  const names = lanes.map(({ name, top }) => text(4, top + 12, name))
+  return [
+    `<div class="chart">${svg(NAMES, height, names)}<div class="scroll">${svg(width, height, [...axis, ...phases, ...rows, ...messages])}</div></div>`,
+    note
+  ].join("\n")
 }
+
+const svg = (width: number, height: number, parts: ReadonlyArray<string>): string =>
+  `<svg width="${width.toFixed(0)}" height="${height}" viewBox="0 0 ${width.toFixed(0)} ${height}">${parts.join("\n")}</svg>`

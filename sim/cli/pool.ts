@@ -19,6 +19,8 @@ export interface PoolOptions {
   readonly patienceMs?: number | undefined
   /** What a process runs: of another commit, say. */
   readonly program?: string | undefined
+  /** Of Node. */
+  readonly flags?: ReadonlyArray<string> | undefined
 }
 
 export interface Ran {
@@ -50,16 +52,18 @@ export class Pool {
   private readonly patienceMs: number
   private readonly bug: string | undefined
   private readonly program: string
+  private readonly flags: ReadonlyArray<string>
   private readonly children: Array<ChildProcess | undefined> = []
   private readonly idle: Array<number>
   private readonly waiting: Array<Waiting> = []
 
   constructor(options: PoolOptions = {}) {
-    const { bug, patienceMs = PATIENCE_MS, processes = availableParallelism(), program = PROGRAM } = options
+    const { bug, patienceMs = PATIENCE_MS, processes = availableParallelism(), program = PROGRAM, flags = [] } = options
     this.size = Math.max(2, processes)
     this.patienceMs = patienceMs
     this.bug = bug
     this.program = program
+    this.flags = flags
     this.idle = Array.from({ length: this.size }, (_, i) => i)
   }
 
@@ -113,7 +117,7 @@ export class Pool {
     return fork(this.program, this.bug === undefined ? [] : [this.bug], {
       cwd: by % 2 === 0 ? process.cwd() : tmpdir(),
       env: { ...process.env, TZ: ZONES[by % ZONES.length] },
-      execArgv: [`--hash-seed=${by + 1}`],
+      execArgv: [`--hash-seed=${by + 1}`, ...this.flags],
       stdio: ["ignore", "ignore", "inherit", "ipc"]
     })
   }

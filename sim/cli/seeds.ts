@@ -75,18 +75,22 @@ export const runSeeds = async (options: SeedsOptions): Promise<SeedsReport> => {
 // ---- for people
 
 const DETAIL_MAX = 300
-const SHOWN_OF_A_RUN = 3
+const OPERATIONS_MAX = 5
 
 const short = (text: string): string => {
   const line = text.replaceAll(/\s+/g, " ")
   return line.length > DETAIL_MAX ? `${line.slice(0, DETAIL_MAX)}...` : line
 }
 
+/** A line for each property, with the first that is to say of it. */
 export const failureLines = (summary: Summary): ReadonlyArray<string> => {
   const failures = failuresOf(summary)
-  const shown = failures.slice(0, SHOWN_OF_A_RUN).map(({ detail, fault }) => `  ${fault}: ${short(detail)}`)
-  const more = failures.length - shown.length
-  return more > 0 ? [...shown, `  and ${more} more`] : shown
+  return [...new Set(failures.map(({ fault }) => fault))].map((fault) => {
+    const mine = failures.filter((each) => each.fault === fault)
+    const { detail, operations } = mine[0]!
+    const where = operations.length === 0 ? "" : ` (operations ${operations.slice(0, OPERATIONS_MAX).join(", ")})`
+    return `  ${fault}${mine.length > 1 ? `, ${mine.length} times` : ""}: ${short(detail)}${where}`
+  })
 }
 
 const some = (runs: number) => `${count(runs)} ${runs === 1 ? "seed" : "seeds"}`

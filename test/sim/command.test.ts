@@ -1,0 +1,109 @@
+/** `npm run sim` as people and CI use it: what it prints, what it writes, and how it ends. */
+import { execFile } from "node:child_process"
+import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { afterAll, assert, beforeAll, describe, it } from "vitest"
+import type { SeedsReport } from "../../sim/cli/seeds.ts"
+import { decodePlan, encodePlan, faultNames, planOf } from "../../sim/plan.ts"
+import type { Size } from "../../sim/shrink.ts"
+import type { Summary } from "../../sim/summary.ts"
+
+const program = join(import.meta.dirname, "../../sim/main.ts")
+
+describe("npm run sim", { timeout: 300_000 }, () => {
+  let folder = ""
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), "elanus-sim-"))
+  })
+  afterAll(() => rm(folder, { recursive: true, force: true }))
+
+  const sim = (...args: ReadonlyArray<string>) =>
+    new Promise<{ readonly code: number; readonly out: string; readonly err: string }>((resolve) => {
+      execFile(process.execPath, [program, ...args], { maxBuffer: 64 * 1024 * 1024, cwd: folder }, (error, out, err) =>
+        resolve({ code: error === null ? 0 : Number(error.code), out, err })
+      )
+    })
+
+  it("runs seeds, counts what struck, and runs some of them twice", async () => {
+    const { code, err, out } = await sim("--seeds", "3", "--from", "100", "--json", "--out", join(folder, "none"))
+    assert.strictEqual(err, "")
+    const { failed, runs, totals, twice } = JSON.parse(out) as SeedsReport
+    assert.deepStrictEqual([code, failed], [0, []])
+    assert.deepStrictEqual(
+      runs.map(({ seed }) => seed),
+      ["100", "101", "102"]
+    )
+    assert.strictEqual(twice, 1)
+    assert.isAbove(totals.done, 100)
+    assert.deepStrictEqual(
+      totals.faults.map(({ kind }) => kind),
+      [...faultNames]
+    )
+    // What these three planned is what struck.
+    const planned = new Set(["100", "101", "102"].flatMap((seed) => planOf(seed).faults.map(({ kind }) => kind)))
+    assert.isAbove(planned.size, 5)
+    const struck = totals.faults.filter(({ times }) => times > 0).map(({ kind }) => kind)
+    assert.includeMembers([...planned], struck)
+    assert.isAbove(struck.length, 3)
+  })
+
+  it("is red when a bug is planted that every seed shows: the canary", async () => {
+    const out = join(folder, "canary")
+    const seeds = await sim("--seeds", "4", "--canary", "--out", out)
+    assert.strictEqual(seeds.code, 1)
+    assert.match(seeds.out, /0 passed, 0 vacuous, 4 failed/)
+    assert.match(
+      seeds.out,
+      /seed 2 FAILED\n {2}acknowledged, \d+ times: .*\n[^]*npm run sim -- replay \S+ --bug canary/
+    )
+    assert.deepStrictEqual(
+      (await readdir(out)).toSorted(),
+      [0, 1, 2, 3].map((seed) => `seed-${seed}.json`)
+    )
+    const plan = join(out, "seed-2.json")
+    assert.deepStrictEqual(decodePlan(await readFile(plan, "utf8")), planOf("2"))
+
+    const again = await sim("replay", plan, "--bug", "canary", "--json")
+    const { hash, violations } = JSON.parse(again.out) as Summary
+    assert.strictEqual(again.code, 1)
+    assert.strictEqual(violations[0]!.property, "acknowledged")
+    assert.strictEqual(hash, (JSON.parse((await sim("--seed", "2", "--bug", "canary", "--json")).out) as Summary).hash)
+
+    const { code, out: said } = await sim("shrink", plan, "--bug", "canary", "--json")
+    const { after, file } = JSON.parse(said) as { readonly after: Size; readonly file: string }
+    assert.strictEqual(code, 0)
+    assert.strictEqual(file, join(out, "seed-2.small.json"))
+    // A collection: what looks at it afterwards writes to it too.
+    assert.deepStrictEqual([after.faults, after.operations, after.clients, after.nodes], [0, 1, 1, 1])
+
+    const page = await sim("report", file, "--bug", "canary")
+    assert.deepStrictEqual([page.code, page.out.trim()], [0, join(out, "seed-2.small.html")])
+    assert.include(await readFile(join(out, "seed-2.small.html"), "utf8"), "an acknowledged write is never lost")
+  })
+
+  it("says what is wrong with a command line, or with a plan", async () => {
+    const broken = join(folder, "broken.json")
+    await writeFile(broken, encodePlan({ ...planOf(1), topology: { ...planOf(1).topology, core: [] } }))
+    for (const [said, ...args] of [
+      ["there is no command nix", "nix"],
+      ["--seeds takes a number, not x", "--seeds", "x"],
+      ["--seeds must be at least 1", "--seeds", "0"],
+      ["Unknown option '--nix'", "--nix"],
+      ["which plan?", "replay"],
+      ["no such file", "replay", join(folder, "nix.json")],
+      ["the core has no proxy", "shrink", broken],
+      ["there is no planted bug nix", "--seed", "1", "--bug", "nix"],
+      ["there is no planted bug nix", "mutants", "nix"],
+      ["what is more?", "replay", broken, "more"]
+    ] as const) {
+      const { code, err, out } = await sim(...args)
+      assert.deepStrictEqual([code, out], [2, ""], args.join(" "))
+      assert.include(err, said)
+      assert.include(err, "npm run sim -- --seed S")
+    }
+    const help = await sim("--help")
+    assert.strictEqual(help.code, 0)
+    assert.include(help.out, "npm run sim -- shrink PLAN.json")
+  })
+})
