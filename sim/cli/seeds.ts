@@ -1,6 +1,6 @@
 /** Many seeds on all cores: a bar while they run, then what they come to together, and each that failed. */
 import { mkdir, writeFile } from "node:fs/promises"
-import { join, relative } from "node:path"
+import { join } from "node:path"
 import { count, table } from "../../runtime/cli/output.ts"
 import { encodePlan, planOf } from "../plan.ts"
 import { failuresOf, type Summary, type Totals, totalsOf } from "../summary.ts"
@@ -112,7 +112,8 @@ export const seedsText = ({ bug, failed, runs, seconds, totals, twice }: SeedsRe
       "",
       `seed ${summary.seed} FAILED`,
       ...failureLines(summary),
-      `  npm run sim -- ${["replay", relative(process.cwd(), file), ...planted].join(" ")}`
+      `  npm run sim -- ${["--seed", summary.seed, ...planted].join(" ")}`,
+      `  its plan: ${file}`
     ]),
     "",
     `${passed} passed, ${totals.runs - passed - totals.failed} vacuous, ${totals.failed} failed`

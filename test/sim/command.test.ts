@@ -55,7 +55,7 @@ describe("npm run sim", { timeout: 300_000 }, () => {
     assert.match(seeds.out, /0 passed, 0 vacuous, 4 failed/)
     assert.match(
       seeds.out,
-      /seed 2 FAILED\n {2}acknowledged, \d+ times: .*\n[^]*npm run sim -- replay \S+ --bug canary/
+      /seed 2 FAILED\n {2}acknowledged, \d+ times: .*\n[^]*npm run sim -- --seed 2 --bug canary\n {2}its plan: \S+seed-2\.json/
     )
     assert.deepStrictEqual(
       (await readdir(out)).toSorted(),
