@@ -2,7 +2,7 @@
  * The library: `open` for a database in a directory of this process, `connect` for a cluster on NATS. Both give the
  * same interface; what it sends is what any NATS client could send, in the binary form where that is faster.
  */
-import { Effect, type Exit, Fiber, Layer, ManagedRuntime } from "effect"
+import { Cause, Effect, type Exit, Fiber, Layer, ManagedRuntime } from "effect"
 import { ElanusError, type ErrorCode, failure } from "../protocols/errors.ts"
 import { limits } from "../protocols/limits.ts"
 import { DEFAULT_DATABASE, nameProblem } from "../protocols/subjects.ts"
@@ -57,7 +57,7 @@ const overBus = async <R, E>(
   const exit = (await runtime.runPromiseExit(Effect.context<R | Bus>())) as Exit.Exit<unknown, E>
   if (exit._tag === "Failure") {
     await runtime.dispose()
-    throw startFailure(exit.cause)
+    throw startFailure(Cause.squash(exit.cause))
   }
   const bus = await runtime.runPromise(Bus as never as Effect.Effect<Bus["Service"]>)
   const send: Send = (subject, data, headers, timeoutMs) => {
@@ -69,13 +69,8 @@ const overBus = async <R, E>(
   return makeClient({ send, payloadMax: bus.payloadMax, database, close: () => runtime.dispose() })
 }
 
-/** The first reason of a start that failed, as an error of the table. */
-const startFailure = (cause: unknown): ElanusError => {
-  const reasons = (
-    cause as { readonly reasons?: ReadonlyArray<{ readonly error?: unknown; readonly defect?: unknown }> }
-  ).reasons
-  const first = reasons?.[0]
-  const error = first?.error ?? first?.defect ?? cause
+/** Why it could not start, as an error of the table. */
+const startFailure = (error: unknown): ElanusError => {
   if (error instanceof ElanusError) return error
   const { detail, reason } = error as { readonly reason?: string; readonly detail?: string }
   const code: ErrorCode =

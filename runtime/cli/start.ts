@@ -1,5 +1,5 @@
 /** Starting a process of a cluster, and stopping it when it is told to. */
-import { Deferred, Effect } from "effect"
+import { Cause, Deferred, Effect } from "effect"
 import { Command } from "effect/cli"
 import { exitCodes, reportError } from "./exit.ts"
 import { checkStart, startFlags } from "./start-flags.ts"
@@ -30,7 +30,7 @@ export const start = Command.make("start", startFlags, (flags) =>
       return Effect.scoped(Effect.raceFirst(play, Deferred.await(told)))
     })
     const exit = yield* Effect.exit(work)
-    process.exitCode = exit._tag === "Success" ? exitCodes.ok[0] : reportError(firstOf(exit.cause), flags.json)
+    process.exitCode = exit._tag === "Success" ? exitCodes.ok[0] : reportError(Cause.squash(exit.cause), flags.json)
   })
 ).pipe(
   Command.withDescription("Start a process of a cluster: all of it, or some roles"),
@@ -42,9 +42,3 @@ export const start = Command.make("start", startFlags, (flags) =>
     }
   ])
 )
-
-/** What an effect failed of, whether it was expected or not. */
-const firstOf = (cause: { readonly reasons: ReadonlyArray<object> }): unknown => {
-  const [first] = cause.reasons as ReadonlyArray<{ readonly error?: unknown; readonly defect?: unknown }>
-  return first?.error ?? first?.defect ?? cause
-}
