@@ -51,9 +51,7 @@ const edges = [
   "runtime/client/*.ts",
   "sim/sealed.ts",
   "sim/run.ts",
-  "sim/mutate.ts",
-  "sim/mutant-process.ts",
-  "sim/hunt.ts"
+  "sim/mutate.ts"
 ]
 
 /** A driver, and the only files that may import it (beside roots and tests). */

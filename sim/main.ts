@@ -14,11 +14,13 @@ npm run sim -- --seed S [options]     run one seed
 npm run sim -- replay PLAN.json       run a plan again
 npm run sim -- shrink PLAN.json       make a plan that fails as small as it can be, in two minutes
 npm run sim -- report PLAN.json       draw a run as one HTML page
-npm run sim -- mutants [NAME ...]     plant one bug after the other, to see after how many seeds each is found
+npm run sim -- mutants [NAME ...]     plant one bug after the other, to see after how many seeds each is found; and hollow
+                                      the simulator out in one way after the other, to see whether its guards notice
 npm run sim -- golden                 write test/sim/golden.json anew
 
   --seeds N        how many (100; of mutants, for each at most: 200)
   --from S         the first of them, a number (0)
+  --drawn TEXT     of mutants only a few, others for another text
   --canary         seeds that must fail: with a planted bug, to see that it is seen
   --bug NAME       with a planted bug (sim/mutants.ts has them)
   --out PATH       where plans of failed runs, the smaller plan or the page go
@@ -34,6 +36,7 @@ const options = {
   seed: { type: "string" },
   out: { type: "string" },
   bug: { type: "string" },
+  drawn: { type: "string" },
   processes: { type: "string" },
   canary: { type: "boolean", default: false },
   json: { type: "boolean", default: false },
@@ -119,7 +122,7 @@ const main = async (): Promise<number> => {
     }
     case "mutants": {
       const { huntBugs } = await import("./cli/mutants.ts")
-      return huntBugs(names, { seeds: whole("seeds", values.seeds, 200), processes }, say)
+      return huntBugs(names, { seeds: whole("seeds", values.seeds, 200), processes, drawn: values.drawn }, say)
     }
     case "golden": {
       const { writeGolden } = await import("./cli/golden.ts")
