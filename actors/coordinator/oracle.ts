@@ -14,6 +14,7 @@ import type { Truth } from "./truth.ts"
 const AHEAD = BigInt(limits.oracleAheadMs) << COUNTER_BITS
 /** Values that a single grant may hold. */
 const GRANT_MAX = 1 << 18
+const EXTEND_AGAIN_MS = 100
 
 export interface Oracle {
   readonly grant: (kind: "reader" | "writer", count: number) => Effect.Effect<Grant, ElanusError>
@@ -62,7 +63,10 @@ export const makeOracle = Effect.fnUntraced(function* (truth: Truth): Effect.fn.
     keepAhead: Effect.gen(function* () {
       while (true) {
         // Half of it is left: time enough for an election of the metadata.
-        if (later(next, physical()) + AHEAD / 2n >= bound) yield* Effect.ignore(extend)
+        if (later(next, physical()) + AHEAD / 2n >= bound) {
+          // Refused at once, as a deposed coordinator is: without a pause nobody else would have a turn, to end this.
+          yield* Effect.catch(extend, () => Effect.sleep(EXTEND_AGAIN_MS))
+        }
         yield* wanted.within(limits.oracleAheadMs / 8, () => next + AHEAD / 4n >= bound)
       }
     })
