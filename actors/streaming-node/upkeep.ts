@@ -44,23 +44,31 @@ export const keepUp = Effect.fnUntraced(function* (
 
   const ready = (shard: Shard) => catalog.collection(shard.collection.id)?.state === "ready"
   const newer = (shard: Shard) => owner.manifest(shard).version > (shard.view?.manifest.version ?? -1)
-  const large = (shard: Shard) => {
+  /** Many that are small are as much as one that is large: past half of what may grow, all of them are sealed. */
+  const isCrowded = () => {
+    let bytes = 0
+    for (const { growing } of owner.shards.values()) bytes += growing.active.bytes
+    return bytes > settings.growingBytesMax * limits.channelFlushAt
+  }
+  const large = (shard: Shard, crowded: boolean) => {
     const { born, bytes, from } = shard.growing.active
     if (born === undefined) return false
+    if (crowded) return true
     // Past half of the log, or of what one channel may hold, whoever has records in it gives them up.
     const held = Math.min(owner.logBytesMax * limits.channelFlushAt, limits.channelHeldBytesMax)
     return shard.flushWanted > from || bytes >= settings.segmentBytesMax || owner.logBytes > held
   }
   /** Something to do for a shard that nothing is being done for yet. */
-  const due = (shard: Shard) =>
+  const due = (shard: Shard, crowded: boolean) =>
     !ready(shard) ||
     (!shard.handingOff && (shard.viewStale || newer(shard))) ||
-    large(shard) ||
+    large(shard, crowded) ||
     (shard.sealed.length > 0 && !shard.flushing && flushing() < limits.flushesAtOnce)
   const flushing = () => [...owner.shards.values()].filter((shard) => shard.flushing).length
 
   while (true) {
     const nowMs = yield* Clock.currentTimeMillis
+    const crowded = isCrowded()
     let oldest = Infinity
     for (const shard of owner.shards.values()) {
       if (!ready(shard)) {
@@ -72,7 +80,8 @@ export const keepUp = Effect.fnUntraced(function* (
       }
       if (newer(shard)) shard.viewStale = true
       const { born } = shard.growing.active
-      if (large(shard) || (born !== undefined && nowMs - born >= settings.segmentAgeMaxMs)) shard.seal(owner.lsn)
+      if (large(shard, crowded) || (born !== undefined && nowMs - born >= settings.segmentAgeMaxMs))
+        shard.seal(owner.lsn)
       else if (born !== undefined) oldest = Math.min(oldest, born)
       if (shard.sealed.length > 0 && !shard.flushing && flushing() < limits.flushesAtOnce) {
         shard.flushing = true
@@ -83,7 +92,10 @@ export const keepUp = Effect.fnUntraced(function* (
         yield* FiberMap.run(handoffs, shard.key, hand(shard))
       }
     }
-    const work = () => [...owner.shards.values()].some(due)
+    const work = () => {
+      const crowded = isCrowded()
+      return [...owner.shards.values()].some((shard) => due(shard, crowded))
+    }
     const event = Effect.raceFirst(changed.until(work), catalog.changed.until(work))
     yield* oldest === Infinity
       ? event
