@@ -65,13 +65,14 @@ const waitForTime = Effect.fnUntraced(function* (
     if (!isClosed()) return yield* owner.over!
   })
   // A token that is later than all that was acknowledged: to close it proves as much.
-  if (time._tag === "Latest" && time.timestamp <= owner.closed) {
+  if (time._tag === "Latest" && time.timestamp <= owner.chain.timestamp) {
     // All that was acknowledged when we were asked; a record sent from now on proves that nobody else acknowledges.
+    // In doubt, what was read back may be acknowledged already, and is closed by the fence that is on its way.
     const { issued } = queue
-    const at = owner.closed
+    const at = owner.chain.timestamp
     queue.proveAbove = Math.max(queue.proveAbove, issued)
     changed.notify()
-    yield* until(() => owner.lsn > issued)
+    yield* until(() => owner.lsn > issued && owner.closed >= at)
     return at
   }
   const at = time.timestamp
