@@ -116,14 +116,6 @@ const deleted: ReadonlyArray<Mutant> = [
     why: "A flush writes its rows and not the deletes of its range."
   },
   {
-    name: "flush-with-overwritten-rows",
-    breaks: "deleted",
-    file: streaming("growing"),
-    find: "if (hidden[at]! > lsn[at]!) visible.push(row)",
-    replace: "visible.push(row)",
-    why: "A row that was deleted within its own record comes back with its flush."
-  },
-  {
     name: "deletes-counted-before-read",
     breaks: "deleted",
     file: "actors/query-node/query-node.ts",
@@ -194,9 +186,17 @@ const fresh: ReadonlyArray<Mutant> = [
     name: "latest-without-proof",
     breaks: "fresh",
     file: streaming("reading"),
-    find: "yield* until(() => owner.lsn > issued)",
+    find: "yield* until(() => owner.lsn > issued && owner.closed >= at)",
     replace: "",
     why: "An owner answers from memory, without a record that proves that it still is the owner."
+  },
+  {
+    name: "strong-behind-doubt",
+    breaks: "fresh",
+    file: streaming("reading"),
+    find: "const at = owner.chain.timestamp",
+    replace: "const at = owner.closed",
+    why: "A strong read misses what an owner in doubt has read back, and acknowledged to who asked again."
   },
   {
     name: "deposed-time-is-fresh",
@@ -423,6 +423,14 @@ const keptRows: ReadonlyArray<Mutant> = [
     find: "() => owner.manifest(shard).version >= version)",
     replace: "() => owner.manifest(shard).version >= version)\n  shard.growing.drop(unit.to)",
     why: "Growing rows go when they are flushed, and not when a query node serves them."
+  },
+  {
+    name: "flush-with-overwritten-rows",
+    breaks: "kept-rows",
+    file: streaming("growing"),
+    find: "if (hidden[at]! > lsn[at]!) visible.push(row)",
+    replace: "visible.push(row)",
+    why: "A row that was deleted within its own record comes back with its flush."
   },
   {
     name: "flush-from-anywhere",
