@@ -1,12 +1,43 @@
 /**
- * The nemesis: carries out a plan's faults, each from its time on for its length. A kind that has no way to strike here
- * yet does nothing.
+ * The nemesis: carries out a plan's faults, each from its time on for its length, and counts how often each kind struck,
+ * and how often while somebody waited for an answer. One that has a probability strikes when it does something, not
+ * when it begins. "powerLoss" has no way to strike here yet: what is promised then is less, and the checks do not know it.
  */
 import type { Cluster } from "./cluster.ts"
 import type { Fault, FaultName } from "./plan.ts"
+import type { SimNode } from "./world.ts"
+
+/** How often a kind of fault struck, and how often while somebody waited for an answer. */
+export interface Struck {
+  readonly times: number
+  readonly inFlight: number
+}
 
 /** Begins a fault; what comes back ends it. */
 type Strike = (cluster: Cluster, fault: Fault) => (() => void) | void
+
+/** Nodes play roles, or are clients. */
+const nodeOf = (cluster: Cluster, name: string): SimNode => cluster.processes.get(name)?.node ?? cluster.client(name)
+
+/** Messages of the slow tail take up to so much longer. */
+const TAIL_MS = 2_000
+
+/** Raises a rate as long as the fault lasts; of several at once the strongest counts. */
+const raises = <K extends string>(
+  faultsOf: (cluster: Cluster) => { [N in K]: number },
+  ...names: ReadonlyArray<K>
+): Strike => {
+  return (cluster, { strength = 0 }) => {
+    const faults = faultsOf(cluster)
+    const before = names.map((name) => faults[name])
+    for (const name of names) faults[name] = Math.max(faults[name], strength)
+    return () => {
+      names.forEach((name, i) => {
+        if (faults[name] === strength) faults[name] = before[i]!
+      })
+    }
+  }
+}
 
 const strikes: { readonly [K in FaultName]?: Strike } = {
   crash: (cluster, { target }) => {
@@ -44,17 +75,111 @@ const strikes: { readonly [K in FaultName]?: Strike } = {
     const { node } = cluster.process(target)
     node.drift(strength)
     return () => node.drift(0)
-  }
+  },
+
+  disconnect: (cluster, { target }) => cluster.broker.network.disconnect(nodeOf(cluster, target)),
+  partition: (cluster, { target, ways = "both" }) => {
+    const node = nodeOf(cluster, target)
+    const { network } = cluster.broker
+    network.block(node, ways)
+    return () => network.mend(node)
+  },
+  slowLink: (cluster, { strength = 1, target }) => {
+    const node = nodeOf(cluster, target)
+    const { network } = cluster.broker
+    network.slow(node, strength)
+    return () => network.slow(node, 1)
+  },
+  delay: (cluster, fault) => {
+    const { faults } = cluster.broker.network
+    faults.tailMs = TAIL_MS
+    return raises(() => faults, "tail")(cluster, fault)
+  },
+  late: raises(({ broker }) => broker.network.faults, "late"),
+
+  election: (cluster, { how = "step down", id, lengthMs }) => {
+    const { broker } = cluster
+    const { servers } = broker
+    const machine = servers.all[id % servers.all.length]!
+    // A leader can go in several ways, and each looks different from outside.
+    if (how === "step down") broker.elect(how, lengthMs)
+    else if (how === "crash") servers.crash(machine, lengthMs)
+    else if (how === "pause") servers.pause(machine, lengthMs)
+    else servers.cutOff(machine, lengthMs)
+  },
+  lostAnswer: raises(({ broker }) => broker.faults, "lostAnswer"),
+  // What does not come may still come later: a straggler.
+  lostRequest: raises(({ broker }) => broker.faults, "lostRequest", "late"),
+  staleRead: raises(({ broker }) => broker.faults, "oldLeader", "behind"),
+  broken: raises(({ broker }) => broker.faults, "broken"),
+  logFull: ({ broker: { faults } }, { strength = Infinity }) => {
+    faults.channelBytesMax = strength
+    return () => {
+      faults.channelBytesMax = Infinity
+    }
+  },
+
+  objectError: raises(({ objects }) => objects.faults, "error", "overloaded"),
+  objectTimeout: raises(({ objects }) => objects.faults, "timeout"),
+  objectAway: raises(({ objects }) => objects.faults, "away"),
+  objectSlow: raises(({ objects }) => objects.faults, "slow"),
+  objectDamage: raises(({ objects }) => objects.faults, "truncated", "flipped")
 }
 
-/** Lets the faults happen, at their times from now on. */
-export const strike = (cluster: Cluster, faults: ReadonlyArray<Fault>): void => {
-  const { world } = cluster
-  for (const fault of faults) {
-    const begin = () => {
-      const end = strikes[fault.kind]?.(cluster, fault)
-      if (end !== undefined) world.after(fault.lengthMs, end, undefined, 0, `${fault.kind} ends`)
+/** What the world says when a fault that has a probability does something. All others strike when they begin. */
+const said: { readonly [what: string]: FaultName } = {
+  "late connection": "late",
+  lostAnswer: "lostAnswer",
+  lostRequest: "lostRequest",
+  late: "lostRequest",
+  oldLeader: "staleRead",
+  behind: "staleRead",
+  broken: "broken",
+  full: "logFull",
+  "objects.error": "objectError",
+  "objects.overloaded": "objectError",
+  "objects.timeout": "objectTimeout",
+  "objects.away": "objectAway",
+  "objects.slow": "objectSlow",
+  "objects.truncated": "objectDamage",
+  "objects.flipped": "objectDamage"
+}
+const sayThemselves: ReadonlySet<FaultName> = new Set(Object.values(said))
+
+/** Lets a plan's faults happen, and counts them as they do. */
+export class Nemesis {
+  readonly struck: { [K in FaultName]?: Struck } = {}
+  private readonly cluster: Cluster
+  private readonly somebodyWaits: () => boolean
+
+  constructor(cluster: Cluster, somebodyWaits: () => boolean) {
+    this.cluster = cluster
+    this.somebodyWaits = somebodyWaits
+    cluster.world.struck = (what) => {
+      const kind = said[what]
+      if (kind !== undefined) this.count(kind)
     }
-    world.after(fault.at, begin, undefined, 0, fault.kind)
+  }
+
+  /** Each at its time, counted from now. */
+  strike(faults: ReadonlyArray<Fault>): void {
+    const { cluster } = this
+    const { world } = cluster
+    for (const fault of faults) {
+      const { at, kind, lengthMs } = fault
+      const strikeOf = strikes[kind]
+      if (strikeOf === undefined) continue
+      const begin = () => {
+        if (!sayThemselves.has(kind)) this.count(kind)
+        const end = strikeOf(cluster, fault)
+        if (end !== undefined) world.after(lengthMs, end, undefined, 0, `${kind} ends`)
+      }
+      world.after(at, begin, undefined, 0, kind)
+    }
+  }
+
+  private count(kind: FaultName): void {
+    const { inFlight = 0, times = 0 } = this.struck[kind] ?? {}
+    this.struck[kind] = { times: times + 1, inFlight: inFlight + (this.somebodyWaits() ? 1 : 0) }
   }
 }

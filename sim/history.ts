@@ -120,6 +120,8 @@ export class History {
   readonly operations: Array<Operation> = []
   /** What was not even asked: the client could not find out what the collection is like. */
   readonly skipped: Array<{ readonly id: number; readonly code: string; readonly moment: Moment }> = []
+  /** Operations that began and have not ended. */
+  awaited = 0
   private readonly now: () => Moment
 
   constructor(now: () => Moment) {
@@ -129,6 +131,7 @@ export class History {
   begin(operation: Omit<Operation, "invoked" | "completed" | "outcome">): Operation {
     const begun: Operation = { ...operation, invoked: this.now(), completed: undefined, outcome: undefined }
     this.operations.push(begun)
+    this.awaited++
     return begun
   }
 
@@ -137,6 +140,7 @@ export class History {
   }
 
   end(operation: Operation, outcome: Outcome): void {
+    this.awaited--
     operation.completed = this.now()
     operation.outcome = outcome
   }

@@ -11,11 +11,11 @@ import { violationsOf } from "./checks/all.ts"
 import { Evidence, type Observed, type Phases, type Quiet, type Violation } from "./checks/evidence.ts"
 import { vacuous } from "./checks/vacuity.ts"
 import { Cluster } from "./cluster.ts"
-import { strike } from "./faults.ts"
+import { Nemesis, type Struck } from "./faults.ts"
 import { History } from "./history.ts"
 import { type Moment, momentOf } from "./ledger.ts"
 import { livesOf, stepsOf } from "./metadata.ts"
-import type { Client, Op, Plan } from "./plan.ts"
+import type { Client, FaultName, Op, Plan } from "./plan.ts"
 import type { Keep, TraceEvent } from "./trace.ts"
 import { runClient } from "./workload.ts"
 import { on, World } from "./world.ts"
@@ -39,6 +39,7 @@ export interface Result {
   /** Virtual milliseconds. */
   readonly ms: number
   readonly operations: { readonly asked: number; readonly done: number; readonly unknown: number }
+  readonly struck: { readonly [K in FaultName]?: Struck }
   readonly evidence: Evidence
   /** Those of the trace that were to be kept. */
   readonly kept: ReadonlyArray<TraceEvent>
@@ -75,6 +76,7 @@ export const runPlan = (plan: Plan, options: RunOptions = {}): Result => {
     events: world.events,
     ms: world.now,
     operations: { asked: operations.length, done: count("Ok"), unknown: count("Unknown") },
+    struck: run.nemesis.struck,
     evidence,
     kept: world.trace.kept
   }
@@ -82,6 +84,7 @@ export const runPlan = (plan: Plan, options: RunOptions = {}): Result => {
 
 class Run {
   readonly history: History
+  readonly nemesis: Nemesis
   private readonly probes: History
   private readonly world: World
   private readonly plan: Plan
@@ -96,10 +99,15 @@ class Run {
     this.world = world
     this.plan = plan
     const { settings, topology } = plan
-    this.cluster = new Cluster(world, { nodes: topology.nodes, settings })
+    this.cluster = new Cluster(world, {
+      nodes: topology.nodes,
+      settings,
+      broker: { replicas: topology.replicas }
+    })
     for (const { node } of this.cluster.processes.values()) node.onCrash(() => this.crashes.push(this.now()))
     this.history = new History(() => this.now())
     this.probes = new History(() => this.now())
+    this.nemesis = new Nemesis(this.cluster, () => this.history.awaited > 0)
   }
 
   private now(): Moment {
@@ -130,7 +138,7 @@ class Run {
     const clients = yield* Effect.forEach(plan.clients, (client) =>
       Effect.forkChild(this.client(client, this.history, warmUpMs + chaosMs))
     )
-    strike(cluster, plan.faults)
+    this.nemesis.strike(plan.faults)
     yield* Effect.sleep(warmUpMs)
     this.phases = { ...this.phases, chaos: this.now() }
     yield* Effect.sleep(chaosMs + 1)

@@ -2,14 +2,9 @@
  * What a run comes to, small enough to go from one process to another, and what many runs come to together.
  */
 import type { Property, Violation } from "./checks/evidence.ts"
+import type { Struck } from "./faults.ts"
 import { faultNames, type FaultName } from "./plan.ts"
 import type { Result } from "./run.ts"
-
-/** How often a kind of fault struck, and how often while somebody waited for an answer. */
-export interface Struck {
-  readonly times: number
-  readonly inFlight: number
-}
 
 export interface Summary {
   readonly seed: string
@@ -30,8 +25,8 @@ export interface Summary {
 }
 
 export const summaryOf = (result: Result): Summary => {
-  const { checkpoints, died, events, hash, ms, operations, seed, vacuous, violations } = result
-  return { seed, violations, died, vacuous, hash, checkpoints, events, ms, operations, struck: {} }
+  const { checkpoints, died, events, hash, ms, operations, seed, struck, vacuous, violations } = result
+  return { seed, violations, died, vacuous, hash, checkpoints, events, ms, operations, struck }
 }
 
 /** Of a run whose process said nothing more. */
