@@ -4,7 +4,7 @@
  */
 import { Clock, Effect } from "effect"
 import { CoordinatorProtocol } from "../protocols/coordinator.ts"
-import type { ElanusError, ErrorCode } from "../protocols/errors.ts"
+import { afterTries, type ElanusError, type ErrorCode } from "../protocols/errors.ts"
 import { limits } from "../protocols/limits.ts"
 import type { PayloadOf, SuccessOf } from "../protocols/protocol.ts"
 import { remote } from "../runtime/remote.ts"
@@ -31,14 +31,16 @@ export const makeCoordinator = Effect.gen(function* () {
       const deadline = (yield* Clock.currentTimeMillis) + timeoutMs
       let left = timeoutMs
       let waitMs = WAIT_FIRST_MS
+      let unknown: ElanusError | undefined
+      const isWrite = name === "CreateCollection" || name === "DropCollection"
       while (true) {
         const answer = yield* Effect.result(
           coordinators.call(COORDINATOR, name, payload, Math.min(left, limits.coordinatorTryTimeoutMs))
         )
         if (answer._tag === "Success") return answer.success
-        if (!AGAIN.has(answer.failure.code)) return yield* answer.failure
-        left = deadline - (yield* Clock.currentTimeMillis) - waitMs
-        if (left <= 0) return yield* answer.failure
+        if (answer.failure.code === "ambiguous") unknown ??= answer.failure
+        left = AGAIN.has(answer.failure.code) ? deadline - (yield* Clock.currentTimeMillis) - waitMs : 0
+        if (left <= 0) return yield* isWrite ? afterTries(answer.failure, unknown, true) : answer.failure
         yield* Effect.sleep(waitMs)
         waitMs = Math.min(waitMs * 2, WAIT_MAX_MS)
       }

@@ -32,7 +32,8 @@ export type ClusterStatus = typeof ClusterStatus.Type
 export const CoordinatorProtocol = protocol("coordinator", {
   /** Creates a collection; answers when it is usable. The same request again gets the same answer. */
   CreateCollection: call(Schema.Struct({ spec: CollectionSpec, request: Schema.String }), Collection),
-  DropCollection: call(Schema.Struct({ database: Schema.String, name: Schema.String }), Empty),
+  /** By its id, so that asked again it never drops another one of that name. One that is gone is dropped. */
+  DropCollection: call(Schema.Struct({ collection: Schema.String }), Empty),
   /** All collections of a database, or of all (""), as the truth has it now. */
   ListCollections: call(
     Schema.Struct({ database: Schema.String }),

@@ -64,14 +64,12 @@ export const collectionCalls = (
     return truth.get("collection", key)!
   }),
 
-  DropCollection: ({ database, name }) =>
+  DropCollection: ({ collection }) =>
     truth.commit((draft) => {
-      const found = named(draft, database, name)
+      const key = metaKey.collection(collection)
+      const found = draft.get("collection", key)
       const next = found && table.step({ value: found.state, context: {} }, { type: "Drop" })
-      if (found === undefined || next === undefined) {
-        throw failure("collection-not-found", `no collection ${database}/${name}`)
-      }
-      draft.put("collection", metaKey.collection(found.id), { ...found, state: next.value })
+      if (found !== undefined && next !== undefined) draft.put("collection", key, { ...found, state: next.value })
       return {}
     }),
 

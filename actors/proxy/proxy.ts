@@ -54,18 +54,26 @@ export const proxy = Effect.gen(function* () {
   const { coordinator } = requests
   const counts: ProxyCounts = { requests: 0, errors: 0, lastError: "" }
 
-  /** A collection by name: as this proxy knows it, or else as the coordinator does. */
+  /** A collection by name, as the coordinator knows it now. */
+  const collectionNow = Effect.fnUntraced(function* (
+    database: string,
+    name: string,
+    timeoutMs: number
+  ): Effect.fn.Return<Collection, ElanusError> {
+    const { collections } = yield* coordinator.call("ListCollections", { database }, timeoutMs)
+    const found = collections.find(({ spec }) => spec.name === name)
+    if (found !== undefined) return found
+    return yield* failure("collection-not-found", `there is no collection ${name} in database ${database}`)
+  })
+
+  /** As this proxy knows it, or else as the coordinator does. */
   const collectionNamed = Effect.fnUntraced(function* (
     database: string,
     name: string
   ): Effect.fn.Return<Collection, ElanusError> {
     const known = catalog.collectionNamed(database, name)
     if (known !== undefined) return known
-    const { collections } = yield* coordinator.call("ListCollections", { database }, limits.requestTimeoutMs)
-    const found = collections.find(({ spec }) => spec.name === name)
-    if (found === undefined) {
-      return yield* failure("collection-not-found", `there is no collection ${name} in database ${database}`)
-    }
+    const found = yield* collectionNow(database, name, limits.requestTimeoutMs)
     yield* catalog.changed.within(limits.learnTimeoutMs, () => catalog.collection(found.id)?.state === "ready")
     return found
   })
@@ -80,14 +88,12 @@ export const proxy = Effect.gen(function* () {
   })
 
   const drop = Effect.fnUntraced(function* (database: string, name: string, { timeoutMs }: Asked) {
-    const known = catalog.collectionNamed(database, name)
-    const gone = () => known !== undefined && catalog.collection(known.id)?.state !== "ready"
-    const dropped = yield* Effect.result(coordinator.call("DropCollection", { database, name }, timeoutMs))
-    if (known !== undefined) yield* catalog.changed.within(limits.learnTimeoutMs, gone)
-    // Asked again after a lost answer, a coordinator says that there is no such collection: it went by our own doing.
-    if (dropped._tag === "Failure" && !(dropped.failure.code === "collection-not-found" && gone())) {
-      return yield* dropped.failure
-    }
+    // What this proxy knows may be one that went before, and then the one of now would stay.
+    const found = yield* Effect.mapError(collectionNow(database, name, timeoutMs), (error) =>
+      afterTries(error, undefined, false)
+    )
+    yield* coordinator.call("DropCollection", { collection: found.id }, timeoutMs)
+    yield* catalog.changed.within(limits.learnTimeoutMs, () => catalog.collection(found.id)?.state !== "ready")
     return reply(writeAnswer({}, requests.newest()))
   })
 

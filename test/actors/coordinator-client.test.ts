@@ -1,0 +1,43 @@
+/** What comes of a question to the coordinator that was asked more than once. */
+import { Effect } from "effect"
+import { assert, describe, it } from "vitest"
+import { makeCoordinator } from "../../actors/coordinator-client.ts"
+import { type ErrorCode, failure } from "../../protocols/errors.ts"
+import { encodeFailure } from "../../protocols/protocol.ts"
+import { Bus } from "../../runtime/bus.ts"
+import { Node } from "../../runtime/node.ts"
+import { World } from "../../sim/world.ts"
+
+/** The code with which a call ends whose tries end with these, one after the other. */
+const codeAfter = (tries: ReadonlyArray<ErrorCode>, name: "DropCollection" | "ListCollections") => {
+  let asked = 0
+  const bus = Bus.of({
+    request: () => Effect.sync(() => ({ data: encodeFailure(failure(tries[asked++]!, "")) })),
+    serve: () => Effect.void
+  } as unknown as Bus["Service"])
+  const program = Effect.gen(function* () {
+    const coordinator = yield* makeCoordinator
+    return yield* coordinator.call(name, { collection: "1", database: "default" }, 10_000)
+  })
+  const error = new World(1).run(
+    Effect.flip(program).pipe(Effect.provideService(Bus, bus), Effect.provide(Node.layer("0.0.0", {})))
+  )
+  assert.strictEqual(asked, tries.length)
+  return error.code
+}
+
+describe("a question to the coordinator", () => {
+  it("that may have been carried out by an earlier try stays ambiguous, whatever the last one said", () => {
+    assert.strictEqual(codeAfter(["ambiguous", "collection-not-found"], "DropCollection"), "ambiguous")
+    assert.strictEqual(codeAfter(["unavailable", "ambiguous", "deposed", "overloaded"], "DropCollection"), "ambiguous")
+  })
+
+  it("of which every try was refused is refused", () => {
+    assert.strictEqual(codeAfter(["collection-not-found"], "DropCollection"), "collection-not-found")
+    assert.strictEqual(codeAfter(["unavailable", "deposed", "overloaded"], "DropCollection"), "overloaded")
+  })
+
+  it("that changes nothing has no doubt", () => {
+    assert.strictEqual(codeAfter(["ambiguous", "overloaded"], "ListCollections"), "overloaded")
+  })
+})
