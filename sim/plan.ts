@@ -152,7 +152,9 @@ export const Fault = Schema.Struct({
   at: Schema.Int,
   lengthMs: Schema.Int,
   strength: Schema.optionalKey(Schema.Number),
-  ways: Schema.optionalKey(Schema.Literals(["up", "down", "both"]))
+  ways: Schema.optionalKey(Schema.Literals(["up", "down", "both"])),
+  /** Of an election: what becomes of a server. */
+  how: Schema.optionalKey(Schema.Literals(["step down", "crash", "pause", "cut off"]))
 })
 export type Fault = typeof Fault.Type
 
@@ -492,7 +494,8 @@ const drawFaults = (
         at,
         lengthMs: Math.min(drawnMs, PHASES.warmUpMs + PHASES.chaosMs - at),
         ...(strength === undefined ? {} : { strength: sign * rounded(logBetween(mine, ...strength)) }),
-        ...(kind === "partition" ? { ways: mine.pick(["up", "down", "both", "both"] as const) } : {})
+        ...(kind === "partition" ? { ways: mine.pick(["up", "down", "both", "both"] as const) } : {}),
+        ...(kind === "election" ? { how: mine.pick(["step down", "crash", "pause", "cut off"] as const) } : {})
       })
     }
   }
