@@ -131,8 +131,11 @@ const putObject = Effect.fnUntraced(function* (key: string, parts: ReadonlyArray
   return yield* failure("unavailable", `object ${key}: ${outcome._tag}: ${outcome.detail}`)
 })
 
-const ofCompute = (error: ComputeError): ElanusError =>
-  failure(error.fault === "task" ? "internal" : "overloaded", error.detail)
+const ofCompute = (error: ComputeError): ElanusError => {
+  // It may have been cut off or changed on its way only: the next read tells. Until then nothing is answered without it.
+  if (error.reason === "damaged") return failure("unavailable", error.detail)
+  return failure(error.fault === "task" ? (error.reason ?? "internal") : "overloaded", error.detail)
+}
 
 /** The young request ids in a shard's flushed files, which a new owner must know before its first write. */
 export const loadRequests = Effect.fnUntraced(function* (
