@@ -181,6 +181,7 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
       self.stamps.floor = self.chain.floor
       if (self.stamps.seen < self.chain.timestamp) self.stamps.seen = self.chain.timestamp
       self.closed = self.chain.timestamp
+      self.proven = self.lsn
       changed.notify()
     }
     return fenced
@@ -213,6 +214,7 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
       acknowledged: (record, sequence) => {
         self.chain.wrote(sequence, record)
         self.closed = record.header.timestamp
+        self.proven = record.header.lsn
         applyRecord(self, record, sequence, clockService.currentTimeMillisUnsafe())
       }
     })

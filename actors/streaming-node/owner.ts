@@ -37,8 +37,10 @@ export class Owner {
   incarnation = 0
   /** Reads at or below it can be answered: the log acknowledged a record of our epoch at or above it. */
   closed: Timestamp = -1n
-  /** Of the last acknowledged record. */
+  /** Of the last record that is known to be stored. */
   lsn: number
+  /** Of the last one that is ours: acknowledged to us, or below a fence of ours. One that was only read may be a later owner's. */
+  proven = -1
   logBytes = 0
   logBytesMax = Infinity
   checkpoint: Checkpoint

@@ -72,7 +72,7 @@ const waitForTime = Effect.fnUntraced(function* (
     const at = owner.chain.timestamp
     queue.proveAbove = Math.max(queue.proveAbove, issued)
     changed.notify()
-    yield* until(() => owner.lsn > issued && owner.closed >= at)
+    yield* until(() => owner.proven > issued && owner.closed >= at)
     return at
   }
   const at = time.timestamp
