@@ -4,6 +4,7 @@
  */
 import { Effect, Exit, Fiber } from "effect"
 import type { ClusterStatus } from "../protocols/coordinator.ts"
+import { limits } from "../protocols/limits.ts"
 import { databaseSubject, DEFAULT_DATABASE } from "../protocols/subjects.ts"
 import { utf8 } from "../protocols/wire.ts"
 import { Bus } from "../runtime/bus.ts"
@@ -52,7 +53,8 @@ const QUIET_MS = 3_000
 const AUDITOR = "audit"
 /** Far from those of a plan. */
 const PROBE_IDS = 1_000_000
-const PROBE_TIMEOUT_MS = 30_000
+/** Longer than a node waits for the object store: what it asked before the faults were over it may have to ask again. */
+const PROBE_TIMEOUT_MS = limits.objectTimeoutMs + 30_000
 
 export const runPlan = (plan: Plan, options: RunOptions = {}): Result => {
   const world = new World(plan.seed, { preempt: plan.world.preempt, keep: options.keep })

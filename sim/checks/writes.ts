@@ -87,19 +87,19 @@ const allWrites = (evidence: Evidence): Writes => {
     ({ request, versions }) => !named.has(requestKey(request)) && versions[0]?.row === undefined
   )
   const deletesOf = (operation: Operation): ReadonlyArray<Applied> => {
-    const found: Array<Applied> = []
-    const has = new Set<string>()
+    const at = timestampOf(operation)
+    const found = new Map<string, Applied>()
     for (const applied of unnamed) {
-      const life = lifeOf.get(applied.collection)
-      const place = `${applied.collection}.${applied.shard}`
-      if (life?.name !== operation.collection || matched.has(applied) || has.has(place)) continue
-      if (!notAfter(operation.invoked, applied.message.stored) || !isPart(operation, life, applied)) continue
-      if (operation.outcome?._tag === "Ok" && !notAfter(applied.message.stored, operation.completed!)) continue
-      has.add(place)
-      matched.add(applied)
-      found.push(applied)
+      const { collection, message, shard } = applied
+      const life = lifeOf.get(collection)
+      const place = `${collection}.${shard}`
+      if (life?.name !== operation.collection || matched.has(applied)) continue
+      if (!notAfter(operation.invoked, message.stored) || !isPart(operation, life, applied)) continue
+      // Who was told a time has the newest up to then; who was told nothing, the first that is left.
+      if (at === undefined ? !found.has(place) : message.record.header.timestamp <= at) found.set(place, applied)
     }
-    return found
+    for (const applied of found.values()) matched.add(applied)
+    return [...found.values()]
   }
 
   const writeOf = (operation: Operation): Write => {
