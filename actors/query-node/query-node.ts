@@ -102,7 +102,8 @@ export const queryNode = Effect.gen(function* () {
   const lacks = (slot: Slot, request: LoadRequest, description: Description): boolean => {
     const { segment, state } = slot
     if (state === "loading") return false
-    if (segment === undefined) return true
+    // One that failed half-way may lack nothing any more: queries brought the keys that it could not fetch.
+    if (segment === undefined || state !== "loaded") return true
     return segment.applied < request.flushedTo || (description.index !== null && !segment.indexed && slot.detail === "")
   }
 
