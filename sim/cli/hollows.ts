@@ -5,7 +5,7 @@ import { promisify } from "node:util"
 import type { Hollow } from "../hollow.ts"
 
 const run = promisify(execFile)
-const PROGRAM = fileURLToPath(new URL("guard-process.ts", import.meta.url))
+const PROGRAM = fileURLToPath(new URL("./guard-process.ts", import.meta.url))
 /** Of the real world: whoever is silent for longer has been hollowed out too far to say anything. */
 const PATIENCE_MS = 300_000
 
