@@ -68,12 +68,13 @@ export const watchBucket = (
       )
       const reader = yield* openReader(streams, session, { stream: bucket, matches, from: 1 })
       let isCaughtUp = false
+      let seen = 0
       const page = Effect.fnUntraced(function* () {
         const events: Array<WatchEvent> = []
         const catchUp = () => {
           if (isCaughtUp) return
           isCaughtUp = true
-          events.push({ _tag: "CaughtUp" })
+          events.push({ _tag: "CaughtUp", revision: seen })
         }
         if (newest === 0) catchUp()
         const delivered = events.length > 0 ? [] : yield* reader.next(!isCaughtUp)
@@ -81,6 +82,7 @@ export const watchBucket = (
           const { isMarker, sequence, subject } = message
           if (!isMarker) events.push({ _tag: "Put", entry: entryOf(message) })
           else if (isCaughtUp) events.push({ _tag: "Deleted", key: subject, revision: sequence })
+          seen = sequence
           if (sequence >= newest) catchUp()
         }
         // The newest may have gone since (an expiry), and then it never comes.

@@ -192,7 +192,7 @@ export const watchBucket = (nats: NatsConnection["Service"], cluster: string, na
         const catchUp = () => {
           if (isCaughtUp) return
           isCaughtUp = true
-          events.push({ _tag: "CaughtUp" })
+          events.push({ _tag: "CaughtUp", revision: seen })
         }
         if (newest === 0) catchUp()
         const delivered = events.length > 0 ? [] : yield* reader.next

@@ -47,7 +47,8 @@ export const makeWatchers = () => {
           }),
           () => Effect.sync(() => watchers.delete(watcher))
         )
-        const caughtUp: WatchEvent = { _tag: "CaughtUp" }
+        // Taken where everything is decided: nothing can be newer.
+        const caughtUp: WatchEvent = { _tag: "CaughtUp", revision: Infinity }
         return Stream.fromIterable([...now, caughtUp]).pipe(Stream.concat(Stream.fromQueue(queue)))
       })
     )

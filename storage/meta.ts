@@ -21,11 +21,15 @@ export interface Change {
   readonly value: Uint8Array | undefined
 }
 
-/** What a watch tells: first every key that there is, then "CaughtUp" once, then each change as it comes. */
+/**
+ * What a watch tells: first every key that there is, then "CaughtUp" once, then each change as it comes, in the order of
+ * revisions. "CaughtUp" says up to which revision: the picture may be older than what its reader knows already, if it
+ * was taken by a server that is behind.
+ */
 export type WatchEvent =
   | { readonly _tag: "Put"; readonly entry: Entry }
   | { readonly _tag: "Deleted"; readonly key: string; readonly revision: number }
-  | { readonly _tag: "CaughtUp" }
+  | { readonly _tag: "CaughtUp"; readonly revision: number }
 
 export class Meta extends Context.Service<
   Meta,

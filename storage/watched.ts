@@ -1,6 +1,7 @@
 /**
- * A watch as a map that follows its keys for ever. It is a cache: it may be behind, and after a break keys that
- * the new picture lacks are gone. Decide by a write that succeeds, never by what stands here.
+ * A watch as a map that follows its keys for ever. It is a cache: it may be behind, but never goes back. After a break
+ * keys that the new picture lacks are gone, once the watch has come past them: a picture of a server that is behind lacks
+ * what is newer. Decide by a write that succeeds, never by what stands here.
  */
 import { Effect, type Scope, Stream } from "effect"
 import type { Entry, WatchEvent } from "./meta.ts"
@@ -42,18 +43,30 @@ export const follow = Effect.fnUntraced(function* (
   }
 
   const once = Effect.suspend(() => {
-    let snapshot: Set<string> | undefined = new Set()
+    /** What stood here when this watch began, and was not told again. */
+    const before = new Map(entries)
+    /** All that this watch would tell up to `revision` it has told. */
+    const passed = (revision: number) => {
+      for (const [key, entry] of before) {
+        if (entry.revision > revision) continue
+        before.delete(key)
+        if (entries.get(key) === entry) forget(key)
+      }
+    }
+    let isCaughtUp = false
     return Stream.runForEach(watch(), (event) =>
       Effect.sync(() => {
         if (event._tag === "Put") {
-          snapshot?.add(event.entry.key)
+          before.delete(event.entry.key)
           set(event.entry)
+          if (isCaughtUp) passed(event.entry.revision)
         } else if (event._tag === "Deleted") {
-          snapshot?.delete(event.key)
-          forget(event.key)
+          // Of a picture that is behind: what stands here has come since.
+          if ((entries.get(event.key)?.revision ?? 0) < event.revision) forget(event.key)
+          passed(event.revision)
         } else {
-          for (const key of [...entries.keys()]) if (!snapshot?.has(key)) forget(key)
-          snapshot = undefined
+          isCaughtUp = true
+          passed(event.revision)
           complete = true
           waitMs = RENEW_FIRST_MS
           wake?.()
