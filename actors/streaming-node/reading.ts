@@ -102,6 +102,10 @@ const onView = <A>(
 ): Effect.Effect<A, ElanusError> => {
   /** Ends in `otherwise` if the view has to change first. */
   const attempt = (otherwise: Effect.Effect<A, ElanusError>): Effect.Effect<A, ElanusError> => {
+    // Its owner let go of it, with its collection: it gets no records any more, and their times may be forgotten.
+    if (owner.shards.get(shard.key) !== shard) {
+      return Effect.fail(failure("collection-not-found", `no collection ${shard.collection.id} any more`))
+    }
     const pin = shard.pin()
     if (pin === undefined) return otherwise
     const { horizon } = pin.view.manifest

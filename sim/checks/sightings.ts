@@ -33,7 +33,8 @@ const allSightings = (evidence: Evidence): ReadonlyArray<Sighting> => {
     const isIts =
       asked !== undefined &&
       writer!.collection === read.collection &&
-      asked.key === key &&
+      // Where texts are keys by now, a huge integer that was sent as one is such a text (evidence.ts, keyIn).
+      (asked.key === key || (typeof asked.key === "bigint" && String(asked.key) === key)) &&
       notAfter(writer!.invoked, read.completed!) &&
       (vector === undefined || vector.every((value, i) => value === asked.vector[i]))
     return [{ read, key, timestamp, by, writer: isIts ? writer : undefined }]
