@@ -140,14 +140,15 @@ describe("compute", () => {
       for (let run = 0; run < 10; run++) {
         const built = yield* Effect.gen(function* () {
           const compute = yield* Compute
-          const { bytes, crc32, parts } = yield* compute.run("seal-segment", rowsOf(8_000))
+          const { bytes, crc32, parts } = yield* compute.run("seal-segment", rowsOf(20_000))
           const segment = { bytes: joined(parts), length: bytes, crc32 }
           const build = compute.run("build-index", { segment, metric: "L2", M: 16, efConstruction: 200 })
           const fiber = yield* Effect.forkDetach(faultOf(build))
           yield* Effect.sleep(20 + 30 * run)
           return fiber
         }).pipe(Effect.provide(layerComputeWorker()))
-        assert.strictEqual(yield* Fiber.join(built), "task")
+        // "worker": the thread had not even begun when it was ended.
+        assert.include(["task", "worker"], yield* Fiber.join(built))
       }
     })
   )
