@@ -186,7 +186,7 @@ const fresh: ReadonlyArray<Mutant> = [
     name: "latest-without-proof",
     breaks: "fresh",
     file: streaming("reading"),
-    find: "yield* until(() => owner.lsn > issued && owner.closed >= at)",
+    find: "yield* until(() => owner.proven > issued && owner.closed >= at)",
     replace: "",
     why: "An owner answers from memory, without a record that proves that it still is the owner."
   },
