@@ -4,9 +4,10 @@
  */
 import { Clock, Effect } from "effect"
 import { CoordinatorProtocol } from "../protocols/coordinator.ts"
-import { afterTries, type ElanusError, type ErrorCode } from "../protocols/errors.ts"
+import { afterTries, type ElanusError, type ErrorCode, failure } from "../protocols/errors.ts"
 import { limits } from "../protocols/limits.ts"
 import type { PayloadOf, SuccessOf } from "../protocols/protocol.ts"
+import { buggify } from "../runtime/buggify.ts"
 import { remote } from "../runtime/remote.ts"
 import { COORDINATOR } from "./addresses.ts"
 
@@ -34,13 +35,21 @@ export const makeCoordinator = Effect.gen(function* () {
       let unknown: ElanusError | undefined
       const isWrite = name === "CreateCollection" || name === "DropCollection"
       while (true) {
-        const answer = yield* Effect.result(
-          coordinators.call(COORDINATOR, name, payload, Math.min(left, limits.coordinatorTryTimeoutMs))
-        )
-        if (answer._tag === "Success") return answer.success
-        if (answer.failure.code === "ambiguous") unknown ??= answer.failure
-        left = AGAIN.has(answer.failure.code) ? deadline - (yield* Clock.currentTimeMillis) - waitMs : 0
-        if (left <= 0) return yield* isWrite ? afterTries(answer.failure, unknown, true) : answer.failure
+        const asking = coordinators.call(COORDINATOR, name, payload, Math.min(left, limits.coordinatorTryTimeoutMs))
+        const answer = yield* Effect.result(asking)
+        if (answer._tag === "Success") {
+          // Not before: of a copy that is carried out while this one is refused, nobody would know.
+          if (yield* buggify("a coordinator is asked twice")) yield* Effect.forkDetach(Effect.ignore(asking))
+          return answer.success
+        }
+        const { code, reason } = answer.failure
+        if (code === "ambiguous") unknown ??= answer.failure
+        left = AGAIN.has(code) ? deadline - (yield* Clock.currentTimeMillis) - waitMs : 0
+        if (left <= 0) {
+          // That one coordinator was deposed, and none came in time, is to who asks that there is none.
+          const last = code === "deposed" ? failure("unavailable", reason) : answer.failure
+          return yield* isWrite ? afterTries(last, unknown, true) : last
+        }
         yield* Effect.sleep(waitMs)
         waitMs = Math.min(waitMs * 2, WAIT_MAX_MS)
       }

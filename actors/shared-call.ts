@@ -3,13 +3,15 @@
  * answers must have been looked up after the question was asked.
  */
 import { Deferred, Effect } from "effect"
+import { stall } from "../runtime/buggify.ts"
 
 export const sharedCall = <A, E>(call: Effect.Effect<A, E>): Effect.Effect<A, E> => {
   let running = false
   let next: Deferred.Deferred<A, E> | undefined
 
   const run = (mine: Deferred.Deferred<A, E>): Effect.Effect<void> =>
-    call.pipe(
+    Effect.andThen(stall("before a call for many", 200), call).pipe(
+      Effect.tap(() => stall("between a call for many and its answer", 5_000)),
       Effect.onExit((exit) =>
         Effect.suspend(() => {
           Deferred.doneUnsafe(mine, exit)

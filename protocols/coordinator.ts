@@ -8,6 +8,8 @@ const Empty = Schema.Struct({})
 /** Timestamps from `first` to `last`, all above everything given out before; `floor`: older grants are void. */
 export const Grant = Schema.Struct({ first: Schema.BigInt, last: Schema.BigInt, floor: Schema.BigInt })
 export type Grant = typeof Grant.Type
+export const grantKinds = ["reader", "proven", "writer"] as const
+export type GrantKind = (typeof grantKinds)[number]
 
 export const NodeStatus = Schema.Struct({
   id: Schema.String,
@@ -32,16 +34,22 @@ export type ClusterStatus = typeof ClusterStatus.Type
 export const CoordinatorProtocol = protocol("coordinator", {
   /** Creates a collection; answers when it is usable. The same request again gets the same answer. */
   CreateCollection: call(Schema.Struct({ spec: CollectionSpec, request: Schema.String }), Collection),
-  /** By its id, so that asked again it never drops another one of that name. One that is gone is dropped. */
+  /**
+   * By its id, so that asked again it never drops another one of that name. One that is gone is dropped. Answers when no
+   * owner takes a write for it any more, now or later.
+   */
   DropCollection: call(Schema.Struct({ collection: Schema.String }), Empty),
-  /** All collections of a database, or of all (""), as the truth has it now. */
+  /** All collections of a database, or of all (""), as the truth has it now; also those that are being closed. */
   ListCollections: call(
     Schema.Struct({ database: Schema.String }),
     Schema.Struct({ collections: Schema.Array(Collection) })
   ),
 
-  /** The next timestamp, for a reader (the gap behind it stays unused), or a run of `count` for a writer. */
-  Grant: call(Schema.Struct({ kind: Schema.Literals(["reader", "writer"]), count: Schema.Int }), Grant),
+  /**
+   * The next timestamp, for a reader (the gap behind it stays unused), or a run of `count` for a writer. A deposed oracle may
+   * give it out; one that is `proven` is a reader's, and above all that anybody gave out before it was asked for.
+   */
+  Grant: call(Schema.Struct({ kind: Schema.Literals(grantKinds), count: Schema.Int }), Grant),
 
   /** Announces that objects are about to be written; answers the attempt's id, which goes into their names. */
   BeginFlush: call(

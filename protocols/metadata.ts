@@ -59,7 +59,7 @@ export const CollectionSpec = Schema.Struct({
 })
 export type CollectionSpec = typeof CollectionSpec.Type
 
-export const CollectionState = Schema.Literals(["creating", "ready", "dropping", "dropped"])
+export const CollectionState = Schema.Literals(["creating", "ready", "closing", "dropping", "dropped"])
 
 export const Collection = Schema.Struct({
   /** Never used twice: made of a timestamp. */
@@ -189,6 +189,10 @@ export type Format = typeof Format.Type
 
 // ---- the leases' bucket
 
+/** The first record of an owner's epoch. */
+export const EpochStart = Schema.Struct({ epoch: Big, from: Count })
+export type EpochStart = typeof EpochStart.Type
+
 export const Checkpoint = Schema.Struct({
   sequence: Count,
   lsn: Count,
@@ -197,6 +201,8 @@ export const Checkpoint = Schema.Struct({
   incarnation: Count,
   timestamp: Big,
   floor: Big,
+  /** Of the newest owners up to this record, in order. */
+  epochs: Schema.Array(EpochStart),
   /** Request ids issued before it are not remembered any more. */
   requestFloor: Big,
   /** The metadata revision that says that all below is flushed: who reads on from here must know at least that. */
@@ -212,6 +218,7 @@ export const checkpointZero: Checkpoint = {
   incarnation: 0,
   timestamp: 0n,
   floor: 0n,
+  epochs: [],
   requestFloor: 0n,
   metadata: 0
 }
@@ -240,6 +247,8 @@ export type NodeLease = typeof NodeLease.Type
 
 export const metadata = {
   collection: versioned("collection", 1, Collection),
+  /** One that was dropped lately. */
+  gone: versioned("gone", 1, Collection),
   manifest: versioned("manifest", 1, Manifest),
   assignment: versioned("assignment", 1, Assignment),
   placement: versioned("placement", 1, Placement),
@@ -249,7 +258,7 @@ export const metadata = {
   epoch: versioned("epoch", 1, CoordinatorEpoch),
   commit: versioned("commit", 1, LastCommit),
   format: versioned("format", 1, Format),
-  channel: versioned("channel", 1, ChannelKey),
+  channel: versioned("channel", 2, ChannelKey),
   node: versioned("node", 1, NodeLease)
 }
 
@@ -259,6 +268,7 @@ export const metaKey = {
   oracle: "oracle",
   format: "format",
   collection: (id: string) => `collection.${id}`,
+  gone: (id: string) => `gone.${id}`,
   manifest: (collection: string, shard: number) => `manifest.${collection}.${shard}`,
   assignment: (channel: number) => `assignment.${channel}`,
   placement: (collection: string, shard: number) => `placement.${collection}.${shard}`,

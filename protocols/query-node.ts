@@ -22,6 +22,9 @@ export interface TailKeys {
 }
 
 export interface SegmentRead {
+  /** Whose question it is, and the newest record of its own that its log has acknowledged. */
+  readonly knownEpoch: bigint
+  readonly knownLsn: number
   readonly collection: string
   readonly shard: number
   readonly segments: ReadonlyArray<string>
@@ -30,18 +33,21 @@ export interface SegmentRead {
 }
 
 const writeRead = (writer: Writer, read: SegmentRead): Writer => {
+  writer.u64(read.knownEpoch).count(read.knownLsn)
   writer.u16(read.shard).u16(read.segments.length).u64(read.timestamp).text(read.collection)
   for (const segment of read.segments) writer.text(segment)
   return writeTail(writer, read.tail)
 }
 const readRead = (reader: Reader): SegmentRead => {
+  const knownEpoch = reader.u64()
+  const knownLsn = reader.count()
   const shard = reader.u16()
   const count = reader.u16()
   const timestamp = reader.u64()
   const collection = reader.text()
   const segments: Array<string> = []
   for (let i = 0; i < count; i++) segments.push(reader.text())
-  return { collection, shard, segments, timestamp, tail: readTail(reader) }
+  return { knownEpoch, knownLsn, collection, shard, segments, timestamp, tail: readTail(reader) }
 }
 const writeTail = (writer: Writer, tail: TailKeys): Writer => {
   writer
@@ -124,7 +130,10 @@ const rows: Codec<{ readonly rows: number }> = {
 }
 
 export const QueryNodeProtocol = protocol("query-node", {
-  /** Searches segments; "not-here" if one is not loaded, or lacks keys that `tail` does not bring. */
+  /**
+   * Searches segments; "not-here" if one is not loaded for this owner, or lacks keys that `tail` does not bring;
+   * "moved" if it was loaded for a later one.
+   */
   Search: hotCall(segmentSearch, hitsCodec),
   Get: hotCall(segmentGet, foundCodec),
   /**
@@ -136,10 +145,12 @@ export const QueryNodeProtocol = protocol("query-node", {
   Count: hotCall(segmentRead, rows),
   /**
    * Loads segments, with the deletes that they have not applied; answers at once with how far each is. The owner
-   * asks again until all are there, and then brings them up to date with the keys of its tail.
+   * asks again until all are there, and then brings them up to date with the keys of its tail. From the first time on
+   * they are this owner's, and no earlier one brings them keys.
    */
   Load: call(
     Schema.Struct({
+      epoch: Schema.BigInt,
       collection: Schema.String,
       shard: Schema.Int,
       metric: Metric,
@@ -156,6 +167,9 @@ export const QueryNodeProtocol = protocol("query-node", {
           state: Schema.Literals(["loading", "loaded", "no-memory", "failed"]),
           /** Keys of records up to here are applied. */
           applied: Schema.Int,
+          /** The newest record that an owner has told it of, and whose it is; 0 if none has. */
+          knownEpoch: Schema.BigInt,
+          knownLsn: Schema.Int,
           indexed: Schema.Boolean,
           detail: Schema.String
         })

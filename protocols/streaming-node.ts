@@ -15,6 +15,8 @@ import { type Codec, Reader, Writer } from "./wire.ts"
 export interface Route {
   readonly channel: number
   readonly epoch: bigint
+  /** The newest record that the sender has seen acknowledged, and whose it is. */
+  readonly knownEpoch: bigint
   readonly knownLsn: number
   readonly collection: string
   readonly shard: number
@@ -32,13 +34,20 @@ export interface ReadTime {
 const READ_TIMES = ["At", "Fresh", "Latest"] as const
 
 const writeRoute = (writer: Writer, route: Route): Writer =>
-  writer.u16(route.channel).u16(route.shard).u64(route.epoch).count(route.knownLsn).text(route.collection)
+  writer
+    .u16(route.channel)
+    .u16(route.shard)
+    .u64(route.epoch)
+    .u64(route.knownEpoch)
+    .count(route.knownLsn)
+    .text(route.collection)
 const readRoute = (reader: Reader): Route => {
   const channel = reader.u16()
   const shard = reader.u16()
   const epoch = reader.u64()
+  const knownEpoch = reader.u64()
   const knownLsn = reader.count()
-  return { channel, shard, epoch, knownLsn, collection: reader.text() }
+  return { channel, shard, epoch, knownEpoch, knownLsn, collection: reader.text() }
 }
 const writeTime = (writer: Writer, time: ReadTime): Writer =>
   writer.u64(time.timestamp).u8(READ_TIMES.indexOf(time._tag))
@@ -72,7 +81,7 @@ const write: Codec<Write> = {
   }
 }
 
-/** The timestamp that the write has, and where the channel stands. */
+/** The timestamp that the write has, and a record of the owner that answers, not before the write. */
 export interface Written {
   readonly timestamp: Timestamp
   readonly lsn: number
@@ -134,7 +143,7 @@ export const readHits = (reader: Reader): Hits => {
   return { counts, keys, ranks: reader.f64s() }
 }
 
-/** An answer read at `timestamp`, from a channel that has acknowledged `lsn`. */
+/** An answer read at `timestamp`, from a channel that has acknowledged `lsn` to the owner that answers. */
 export interface ReadAt {
   readonly timestamp: Timestamp
   readonly lsn: number
@@ -230,6 +239,7 @@ const counted: Codec<ReadAt & { readonly rows: number }> = {
 const RouteSchema = Schema.Struct({
   channel: Schema.Int,
   epoch: Schema.BigInt,
+  knownEpoch: Schema.BigInt,
   knownLsn: Schema.Int,
   collection: Schema.String,
   shard: Schema.Int

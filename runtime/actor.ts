@@ -11,6 +11,7 @@
  */
 import { Deferred, Effect, Exit, Fiber, Semaphore } from "effect"
 import type { AnyStateMachine, EventFrom } from "xstate"
+import { stall } from "./buggify.ts"
 import { type DutyName, lifecycleOf, type Standing } from "./lifecycle.ts"
 
 /** What an actor's own code may do to itself. */
@@ -80,6 +81,7 @@ export const activate = Effect.fnUntraced(function* <M extends AnyStateMachine, 
     let waitMs = BACK_OFF_FIRST_MS
     let seen = stateChanges
     while (true) {
+      yield* stall("before a duty", 1_000)
       const ended = yield* Effect.exit(body)
       // A duty that died is a bug, which is said; but it is still owed, and an actor that stands still helps nobody.
       if (Exit.isFailure(ended)) {
@@ -136,6 +138,7 @@ export const activate = Effect.fnUntraced(function* <M extends AnyStateMachine, 
         new NoSuchMove(machine.id, JSON.stringify(standing.value), (event as { type: string }).type)
       )
     }
+    if (keep !== undefined) yield* stall("before a standing is saved", 1_000)
     if (keep !== undefined && (yield* keep.save(next)) === "stale") {
       stale = true
       owed = new Set()

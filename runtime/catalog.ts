@@ -2,11 +2,12 @@
  * What a node knows of the cluster, from its watches: collections, manifests, placements, assignments, and from
  * the leases who owns each channel and who is alive. All of it may be behind: it says where to ask, not what is true.
  */
-import { Context, Effect, Layer } from "effect"
+import { Context, Effect, Layer, Stream } from "effect"
 import {
   type Assignment,
   type ChannelKey,
   type Collection,
+  leaseKey,
   type Manifest,
   metadata,
   metaKey,
@@ -15,8 +16,10 @@ import {
   type Placement
 } from "../protocols/metadata.ts"
 import { Leases } from "../storage/leases.ts"
-import { type Entry, Meta } from "../storage/meta.ts"
+import { type Entry, Meta, type WatchEvent } from "../storage/meta.ts"
+import { StorageError } from "../storage/outcome.ts"
 import { follow } from "../storage/watched.ts"
+import { buggify, stall } from "./buggify.ts"
 import { makeSignal, type Signal } from "./signal.ts"
 
 export interface ChannelOwner {
@@ -39,6 +42,8 @@ export class Catalog extends Context.Service<
     readonly schema: (id: string) => number
     readonly collectionNamed: (database: string, name: string) => Collection | undefined
     readonly collections: () => Iterable<Collection>
+    /** Those that are being closed. */
+    readonly closing: () => Iterable<Collection>
     readonly manifest: (collection: string, shard: number) => Manifest | undefined
     readonly placement: (collection: string, shard: number) => Placement | undefined
     readonly assignments: () => Iterable<Assignment>
@@ -57,6 +62,7 @@ export class Catalog extends Context.Service<
       const changed = makeSignal()
       const collections = new Map<string, Collection>()
       const names = new Map<string, Collection>()
+      const closing = new Map<string, Collection>()
       const manifests = new Map<string, Manifest>()
       const placements = new Map<string, Placement>()
       const assignments = new Map<string, Assignment>()
@@ -89,6 +95,8 @@ export class Catalog extends Context.Service<
             if (entry === undefined) schemas.delete(id)
             else schemas.set(id, entry.revision)
             const now = collections.get(id)
+            if (now?.state === "closing") closing.set(id, now)
+            else closing.delete(id)
             if (now?.state === "ready") names.set(nameOf(now.spec.database, now.spec.name), now)
             else if (before !== undefined) {
               const name = nameOf(before.spec.database, before.spec.name)
@@ -124,6 +132,8 @@ export class Catalog extends Context.Service<
             break
         }
       }
+      const isRenewal = (key: string) =>
+        nodes.has(key.slice(leaseKey.node("").length)) && key.startsWith(leaseKey.node(""))
       const learn = (key: string, entry: Entry | undefined) => {
         try {
           apply(key, entry)
@@ -131,7 +141,6 @@ export class Catalog extends Context.Service<
           if (!(cause instanceof MetadataUnreadable)) throw cause
           unreadable = cause.message
         }
-        changed.notify()
       }
 
       const learnMetadata = (key: string, entry: Entry | undefined) => {
@@ -139,10 +148,23 @@ export class Catalog extends Context.Service<
         if (key === metaKey.commit && entry !== undefined && entry.revision > head) head = entry.revision
         if (key === metaKey.epoch && entry !== undefined && entry.revision > epoch) epoch = entry.revision
         learn(key, entry)
+        // Who waits looks once for a commit, and not once for each of its keys.
+        if (key === metaKey.commit || key === metaKey.epoch || entry === undefined) changed.notify()
       }
-      yield* Effect.all([follow(() => meta.watch(""), learnMetadata), follow(() => leases.watch(""), learn)], {
-        concurrency: 2
-      })
+      const learnLease = (key: string, entry: Entry | undefined) => {
+        // What a node says of itself stays as it is while it lives: most of what comes is a renewal, of which nobody need hear.
+        if (entry !== undefined && isRenewal(key)) return
+        learn(key, entry)
+        changed.notify()
+      }
+      // A picture can have the key "commit" before others, and of one that is made anew nobody else would hear.
+      yield* Effect.all(
+        [
+          follow(disturbed(meta.watch("")), learnMetadata, changed.notify),
+          follow(disturbed(leases.watch("")), learnLease)
+        ],
+        { concurrency: 2 }
+      )
 
       return {
         changed,
@@ -152,6 +174,7 @@ export class Catalog extends Context.Service<
         schema: (id) => schemas.get(id) ?? 0,
         collectionNamed: (database, name) => names.get(nameOf(database, name)),
         collections: () => collections.values(),
+        closing: () => closing.values(),
         manifest: (collection, shard) => manifests.get(`${collection}.${shard}`),
         placement: (collection, shard) => placements.get(`${collection}.${shard}`),
         assignments: () => assignments.values(),
@@ -162,4 +185,34 @@ export class Catalog extends Context.Service<
       }
     })
   )
+}
+
+/** Of a watch that can fall behind: now and then some of its changes come late, and so all after them. */
+const CHANGES = 16
+
+/**
+ * A watch as it is; it may fall behind, and where it has told all that there is, or that a key went, it may break off.
+ * One that is made anew may come late.
+ */
+const disturbed = (watch: Stream.Stream<WatchEvent, StorageError>) => {
+  let times = 0
+  return (): Stream.Stream<WatchEvent, StorageError> => {
+    const late = times++ > 0 ? stall("a watch is made anew late", 10_000) : Effect.void
+    let left = CHANGES
+    const told = Stream.mapArrayEffect(
+      watch,
+      Effect.fnUntraced(function* (events) {
+        left -= events.length
+        if (left <= 0) {
+          left = CHANGES
+          yield* stall("a watch falls behind", 10_000)
+        }
+        if (events.some(({ _tag }) => _tag !== "Put") && (yield* buggify("a watch breaks off"))) {
+          return yield* new StorageError({ reason: "unavailable", detail: "it broke off by itself" })
+        }
+        return events
+      })
+    )
+    return Stream.unwrap(Effect.as(late, told))
+  }
 }

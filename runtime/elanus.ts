@@ -9,7 +9,7 @@ import { DEFAULT_DATABASE, nameProblem } from "../protocols/subjects.ts"
 import { type NatsOptions, openConnection } from "../storage/nats-connection.ts"
 import { makeNatsBus } from "./bus-nats.ts"
 import { Bus } from "./bus.ts"
-import type { Send } from "./client/ask.ts"
+import { SAY_SO_MS, type Send } from "./client/ask.ts"
 import { makeClient } from "./client/client.ts"
 import type { Elanus } from "./client/interface.ts"
 import type { EmbeddedOptions } from "./places.ts"
@@ -44,9 +44,6 @@ export const connect = (options: NatsOptions & { readonly database?: string }): 
   const { database, ...nats } = options
   return overBus(ManagedRuntime.make(Layer.effect(Bus, Effect.flatMap(openConnection(nats), makeNatsBus))), database)
 }
-
-/** A try may take this much longer than its proxy was told: the proxy knows better what it waited for in vain. */
-const SAY_SO_MS = 250
 
 const overBus = async <R, E>(
   runtime: ManagedRuntime.ManagedRuntime<R | Bus, E>,

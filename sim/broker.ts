@@ -4,7 +4,7 @@
  * power; lossy and late in everything else.
  *
  * Who breaks things changes `faults` and `network.faults`, or calls `network.block`, `network.disconnect`, `network.slow`,
- * `servers.crash`, `servers.pause`, `servers.cutOff`, `elect`, `losePower` and `damage`. What struck is counted in
+ * `servers.crash`, `servers.pause`, `servers.cutOff`, `streams.cut`, `elect`, `losePower` and `damage`. What struck is counted in
  * `counts` and told to `world.struck`.
  *
  * @example
@@ -61,6 +61,7 @@ export interface Broker {
   readonly layerVia: (indexes: ReadonlyArray<number>) => Layer.Layer<Bus | Log | Meta | Leases, StorageError>
   readonly network: Network
   readonly servers: Servers
+  readonly streams: Pick<JetStream, "cut" | "mend">
   readonly faults: BrokerFaults
   /** How often each thing happened. */
   readonly counts: { readonly [name: string]: number }
@@ -127,6 +128,7 @@ export const simBroker = (world: World, options: BrokerOptions = {}): Broker => 
     layerVia: (indexes) => Layer.effectContext(portsVia(indexes.map((index) => servers.all[index]!))),
     network,
     servers,
+    streams,
     faults,
     counts,
     ledger,

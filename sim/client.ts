@@ -4,18 +4,21 @@
  * what it asks, and asks again, under the same id, what may end otherwise. A plain client is a NATS client by hand: it
  * asks once, in JSON, and remembers nothing.
  */
-import { Clock, Effect } from "effect"
-import { nonce } from "../actors/nonce.ts"
+import { Clock, Effect, Random } from "effect"
 import { BINARY, binary, formatRequestId, headers as headerNames, type ReadLevel } from "../protocols/client.ts"
-import { afterTries, type ElanusError, type ErrorCode, errorKinds, failure } from "../protocols/errors.ts"
+import { afterTries, type ElanusError, failure } from "../protocols/errors.ts"
 import { canonical, type Key, keyAt, type KeyColumn, keyColumn, type KeyType } from "../protocols/keys.ts"
 import { limits } from "../protocols/limits.ts"
 import type { RequestId } from "../protocols/record.ts"
 import { fieldBytesAt, type FieldColumn, fieldColumn, type Fields, parseFields } from "../protocols/rows.ts"
 import { collectionSubject, databaseSubject, DEFAULT_DATABASE, isWriting } from "../protocols/subjects.ts"
-import { later, parseTimestamp, type Timestamp } from "../protocols/timestamp.ts"
+import { parseTimestamp, type Timestamp } from "../protocols/timestamp.ts"
 import { utf8 } from "../protocols/wire.ts"
-import type { Bus, Headers, Reply } from "../runtime/bus.ts"
+import { type Bus, BusError, type Headers, type Reply } from "../runtime/bus.ts"
+import { buggify } from "../runtime/buggify.ts"
+import { errorOf, restOf, RETRY_FIRST_MS, RETRY_MAX_MS, SAY_SO_MS } from "../runtime/client/ask.ts"
+import { DATE_AGAIN_MS } from "../runtime/client/collection.ts"
+import { makeSession } from "../runtime/client/session.ts"
 import { ofBus } from "../runtime/remote.ts"
 import type { Answer, AnswerHit, AnswerRow, Asked, AskedRow, Shape, Wanted } from "./history.ts"
 
@@ -44,13 +47,6 @@ export interface SimClient {
   readonly ask: (collection: string, asked: Asked, shape?: Shape) => Effect.Effect<Told, ElanusError>
 }
 
-// As in runtime/client/
-const RETRY_FIRST_MS = 20
-const RETRY_MAX_MS = 500
-const SAY_SO_MS = 250
-const DATED_MS = limits.dedupeAgeMs / 5
-const DATE_AGAIN_MS = 200
-
 const KEY_FIELD = "id"
 const VECTOR_FIELD = "vector"
 
@@ -60,23 +56,22 @@ export const makeClient = Effect.fnUntraced(function* (bus: Bus["Service"], opti
   const { form, manner, timeoutMs } = options
   const isPlain = manner === "plain"
   const isBinary = form === "binary" && !isPlain
-  const shapes = new Map<string, Shape>()
-  let token: Timestamp = 0n
-  let newest: Timestamp = 0n
-  let newestAt = -Infinity
-
+  const shapes = new Map<string, Described>()
+  const random = yield* Random.Random
+  const half = () => BigInt(Math.floor(random.nextDoubleUnsafe() * 0x1_0000_0000))
+  const session = makeSession({ now, unique: () => (half() << 32n) | half() })
   const learn = (timestamp: Timestamp): void => {
-    if (timestamp <= newest || isPlain) return
-    newest = timestamp
-    newestAt = now()
+    if (!isPlain) session.learn(timestamp)
   }
-  const isDated = () => now() - newestAt <= DATED_MS
   const saw = (timestamp: Timestamp): void => {
-    if (!isPlain) token = later(token, timestamp)
-    learn(timestamp)
+    if (!isPlain) session.saw(timestamp)
   }
 
   // ---- sending
+
+  /** Now and then the answer to a write gets lost: its client waits for it in vain, and asks again much later. */
+  const isLost = (subject: string) =>
+    isWriting(subject) ? buggify("an answer to a client is lost") : Effect.succeed(false)
 
   const send = (
     subject: string,
@@ -84,17 +79,19 @@ export const makeClient = Effect.fnUntraced(function* (bus: Bus["Service"], opti
     headers: Headers,
     tryMs: number
   ): Effect.Effect<Reply, ElanusError> =>
-    Effect.flatMap(
-      Effect.mapError(bus.request(subject, data, { timeoutMs: tryMs + SAY_SO_MS, headers }), (error) =>
-        ofBus(error, subject)
-      ),
-      (reply) => {
-        const error = errorOf(reply)
-        return error === undefined ? Effect.succeed(reply) : Effect.fail(error)
+    Effect.gen(function* () {
+      const end = now() + tryMs
+      const asked = bus.request(subject, data, { timeoutMs: tryMs + SAY_SO_MS, headers })
+      const reply = yield* Effect.mapError(asked, (error) => ofBus(error, subject))
+      if (yield* isLost(subject)) {
+        yield* Effect.sleep(Math.max(0, end - now()))
+        return yield* ofBus(new BusError({ reason: "timeout", detail: "its answer was lost" }), subject)
       }
-    )
+      const error = errorOf(reply)
+      return error === undefined ? reply : yield* error
+    })
 
-  const again = Effect.fnUntraced(function* (subject: string, data: Uint8Array, headers: Headers) {
+  const again = Effect.fnUntraced(function* (subject: string, data: Uint8Array, headers: Headers, timeoutMs: number) {
     const deadline = now() + timeoutMs
     const write = isWriting(subject)
     let unknown: ElanusError | undefined
@@ -105,7 +102,7 @@ export const makeClient = Effect.fnUntraced(function* (bus: Bus["Service"], opti
     while (true) {
       const tryMs = isUntimed
         ? limits.tryTimeoutMs
-        : Math.min(left, write ? limits.tryTimeoutMs : Math.max(limits.tryTimeoutMs, timeoutMs / 2))
+        : Math.min(left, write ? limits.tryTimeoutMs : Math.max(limits.tryTimeoutMs, left / 2))
       const timed = isUntimed ? headers : { ...headers, [headerNames.timeout]: String(Math.ceil(tryMs)) }
       isUntimed = false
       const tried = yield* Effect.result(send(subject, data, timed, tryMs))
@@ -128,18 +125,19 @@ export const makeClient = Effect.fnUntraced(function* (bus: Bus["Service"], opti
     subject: string,
     data: Uint8Array,
     headers: Headers,
-    id: RequestId | undefined
+    id: RequestId | undefined,
+    ms = timeoutMs
   ): Effect.Effect<Reply, ElanusError> => {
     const named = id === undefined ? headers : { ...headers, [headerNames.request]: formatRequestId(id) }
-    return isPlain ? once(subject, data, named) : again(subject, data, named)
+    return isPlain ? once(subject, data, named) : again(subject, data, named, ms)
   }
 
-  const newId = Effect.map(nonce, (unique): RequestId => ({ issued: newest, unique }))
+  const newId = Effect.sync(session.requestId)
 
-  const askJson = Effect.fnUntraced(function* (subject: string, body: object, id?: RequestId) {
+  const askJson = Effect.fnUntraced(function* (subject: string, body: object, id?: RequestId, ms?: number) {
     const headers: Headers = {}
     const named = id ?? (isPlain ? undefined : yield* newId)
-    const reply = yield* request(subject, utf8.encode(JSON.stringify(body)), headers, named)
+    const reply = yield* request(subject, utf8.encode(JSON.stringify(body)), headers, named, ms)
     const { timestamp, ...answer } = JSON.parse(utf8.decode(reply.data)) as {
       readonly data: unknown
       readonly topks?: ReadonlyArray<number>
@@ -155,18 +153,19 @@ export const makeClient = Effect.fnUntraced(function* (bus: Bus["Service"], opti
 
   // ---- what is asked
 
-  const describe = Effect.fnUntraced(function* (collection: string) {
-    const { data, timestamp } = yield* askJson(collectionSubject(DEFAULT_DATABASE, collection, "describe"), {})
+  const describe = Effect.fnUntraced(function* (collection: string, ms?: number) {
+    const subject = collectionSubject(DEFAULT_DATABASE, collection, "describe")
+    const { data, timestamp } = yield* askJson(subject, {}, undefined, ms)
     learn(timestamp)
-    return shapeOf(data)
+    return describedBy(data)
   })
 
-  /** Dated by an old answer, the cluster could not tell a write from one that it has forgotten. */
-  const dated = Effect.fnUntraced(function* (collection: string) {
-    const deadline = now() + timeoutMs
-    while (true) {
-      yield* describe(collection)
-      if (isDated()) return
+  /** Dated by an old answer, the cluster could not tell a write from one that it has forgotten, or that meant another. */
+  const dated = Effect.fnUntraced(function* (collection: string, since: Timestamp, ms?: number) {
+    const deadline = now() + (ms ?? timeoutMs)
+    while (!session.isDated(since)) {
+      yield* describe(collection, ms)
+      if (session.isDated(since)) return
       if (now() > deadline) return yield* failure("unavailable", "no coordinator gives out timestamps")
       yield* Effect.sleep(DATE_AGAIN_MS)
     }
@@ -257,9 +256,20 @@ export const makeClient = Effect.fnUntraced(function* (bus: Bus["Service"], opti
         const { data, timestamp } = yield* askJson(subject("create"), body, asked.request)
         return { answer: { _tag: "Made", id: (data as { readonly collectionID: string }).collectionID }, timestamp }
       }
-      case "Drop":
+      case "Drop": {
+        const begun = now()
+        const rest = () => restOf(timeoutMs, now() - begun)
+        // Dated by an answer of now, it drops no later collection of that name.
+        const described = isPlain ? undefined : yield* Effect.result(describe(collection))
+        if (described?._tag === "Success") yield* dated(collection, described.success.created, rest())
+        else if (described !== undefined && described.failure.code !== "collection-not-found") {
+          return yield* described.failure
+        }
+        const { timestamp } = yield* askJson(subject("drop"), {}, undefined, rest())
+        return { answer: { _tag: "Done" }, timestamp }
+      }
       case "Flush": {
-        const { timestamp } = yield* askJson(subject(asked._tag === "Drop" ? "drop" : "flush"), {})
+        const { timestamp } = yield* askJson(subject("flush"), {})
         return { answer: { _tag: "Done" }, timestamp }
       }
       case "List": {
@@ -287,15 +297,20 @@ export const makeClient = Effect.fnUntraced(function* (bus: Bus["Service"], opti
   })
 
   const client: SimClient = {
-    token: () => token,
+    token: session.token,
     shape: (collection) => {
       const known = shapes.get(collection)
-      if (known !== undefined) return Effect.succeed(known)
-      return Effect.tap(describe(collection), (shape) => Effect.sync(() => shapes.set(collection, shape)))
+      if (known !== undefined) return Effect.succeed(known.shape)
+      return Effect.map(describe(collection), (described) => {
+        shapes.set(collection, described)
+        return described.shape
+      })
     },
     requestId: (collection) => {
       if (isPlain) return Effect.undefined
-      return isDated() ? newId : Effect.andThen(dated(collection), newId)
+      const since = shapes.get(collection)?.created ?? 0n
+      const forget = () => Effect.sync(() => shapes.delete(collection))
+      return Effect.andThen(Effect.tapError(dated(collection, since), forget), newId)
     },
     makingId: isPlain ? Effect.undefined : newId,
     ask: (collection, asked, shape) => {
@@ -314,7 +329,7 @@ export const makeClient = Effect.fnUntraced(function* (bus: Bus["Service"], opti
           Effect.sync(() => {
             // It may be another collection now.
             if (isWrite || _tag === "Get") shapes.delete(collection)
-            if (isWrite && code === "outcome-unknown") newestAt = -Infinity
+            if (isWrite && code === "outcome-unknown") session.outdate()
           })
         )
       )
@@ -322,17 +337,6 @@ export const makeClient = Effect.fnUntraced(function* (bus: Bus["Service"], opti
   }
   return client
 })
-
-/** The error that a reply carries, if it is one. */
-const errorOf = ({ data, headers }: Reply): ElanusError | undefined => {
-  if (headers === undefined || headers[headerNames.errorCode] === undefined) return undefined
-  const { error } = JSON.parse(utf8.decode(data)) as {
-    readonly error: { readonly code: string; readonly reason: string }
-  }
-  return error.code in errorKinds
-    ? failure(error.code as ErrorCode, error.reason)
-    : failure("internal", `an error of no known code: ${error.code}`)
-}
 
 // ---- keys and rows
 
@@ -398,9 +402,15 @@ const inLists = (
   return Array.from(counts, (count) => hits.slice(at, (at += count)))
 }
 
-/** What must be known of a collection to lay rows out, and to ask. */
-const shapeOf = (description: unknown): Shape => {
-  const { fields, indexes, shardsNum } = description as {
+/** What must be known of a collection to lay rows out, and to ask; and since when there is one of that name. */
+interface Described {
+  readonly shape: Shape
+  readonly created: Timestamp
+}
+
+const describedBy = (description: unknown): Described => {
+  const { createdTimestamp, fields, indexes, shardsNum } = description as {
+    readonly createdTimestamp: string
     readonly fields: ReadonlyArray<{
       readonly type: string
       readonly primaryKey?: boolean
@@ -409,10 +419,11 @@ const shapeOf = (description: unknown): Shape => {
     readonly indexes: ReadonlyArray<{ readonly metricType: Shape["metric"] }>
     readonly shardsNum: number
   }
-  return {
+  const shape = {
     keyType: fields.find(({ primaryKey }) => primaryKey === true)!.type as KeyType,
     dimension: fields.find(({ type }) => type === "FloatVector")!.params!.dim,
     metric: indexes[0]!.metricType,
     shards: shardsNum
   }
+  return { shape, created: parseTimestamp(createdTimestamp) ?? 0n }
 }

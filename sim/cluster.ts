@@ -47,7 +47,7 @@ type Ports = Bus | Log | Meta | Leases | Objects | Compute | VectorIndexes | Cat
 
 /** A process that ended by itself is begun again after this time, and up to twice as long. */
 const RESTART_MS = 1_000
-/** As runtime/main.ts does: then it is killed. */
+/** As runtime/cli/start.ts does: then it is killed. */
 const STOP_MS = 10_000
 
 /** `starting`: not all of its roles answer yet. `stopping`: it was told to end. */
@@ -121,9 +121,7 @@ export class Process {
     const { node } = this
     const { world } = node
     if (Exit.isFailure(exit)) {
-      const isBug = exit.cause.reasons.some(({ _tag }) => _tag === "Die")
-      const level = isBug ? "Fatal" : "Error"
-      world.log({ at: world.now, node: node.name, level, message: "ended", cause: exit.cause })
+      world.log({ at: world.now, node: node.name, level: "Error", message: "ended", cause: exit.cause })
     }
     this.die()
     const again = () => {

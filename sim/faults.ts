@@ -1,7 +1,8 @@
 /**
  * The nemesis: carries out a plan's faults, each from its time on for its length, and counts how often each kind struck,
  * and how often while somebody waited for an answer. One that has a probability strikes when it does something, not
- * when it begins. "powerLoss" has no way to strike here yet: what is promised then is less, and the checks do not know it.
+ * when it begins. Most break what the cluster must bear; "powerLoss" and "objectRot" take what was stored, and then it must
+ * say so. A listing that is behind is not among them: whoever drops a collection relies on one that shows every object.
  */
 import type { Cluster } from "./cluster.ts"
 import type { Fault, FaultName } from "./plan.ts"
@@ -14,10 +15,12 @@ export interface Struck {
 }
 
 /** Begins a fault; what comes back ends it. */
-type Strike = (cluster: Cluster, fault: Fault) => (() => void) | void
+type Strike = (cluster: Cluster, fault: Fault) => (() => unknown) | void
 
 /** Nodes play roles, or are clients. */
 const nodeOf = (cluster: Cluster, name: string): SimNode => cluster.processes.get(name)?.node ?? cluster.client(name)
+
+const STRAY_EVERY_MS = 2_000
 
 /** Messages of the slow tail take up to so much longer. */
 const TAIL_MS = 2_000
@@ -39,7 +42,7 @@ const raises = <K extends string>(
   }
 }
 
-const strikes: { readonly [K in FaultName]?: Strike } = {
+const strikes: { readonly [K in FaultName]: Strike } = {
   crash: (cluster, { target }) => {
     const process = cluster.process(target)
     process.crash()
@@ -95,7 +98,22 @@ const strikes: { readonly [K in FaultName]?: Strike } = {
     faults.tailMs = TAIL_MS
     return raises(() => faults, "tail")(cluster, fault)
   },
-  late: raises(({ broker }) => broker.network.faults, "late"),
+  late: (cluster, fault) => {
+    const { broker, processes, world } = cluster
+    const { network } = broker
+    const end = raises(() => network.faults, "late")(cluster, fault)
+    const nodes = [...processes.values()]
+    const until = world.now + fault.lengthMs
+    let turn = fault.id
+    // Nothing is late on a connection that holds.
+    const stray = () => {
+      if (world.now >= until) return
+      network.stray(nodes[turn++ % nodes.length]!.node)
+      world.after(STRAY_EVERY_MS, stray, undefined, 0, "late")
+    }
+    stray()
+    return end
+  },
 
   election: (cluster, { how = "step down", id, lengthMs }) => {
     const { broker } = cluster
@@ -111,7 +129,14 @@ const strikes: { readonly [K in FaultName]?: Strike } = {
   // What does not come may still come later: a straggler.
   lostRequest: raises(({ broker }) => broker.faults, "lostRequest", "late"),
   staleRead: raises(({ broker }) => broker.faults, "oldLeader", "behind"),
+  streamCut: (cluster, { target }) => {
+    const { streams } = cluster.broker
+    const { node } = cluster.process(target)
+    streams.cut(node)
+    return () => streams.mend(node)
+  },
   broken: raises(({ broker }) => broker.faults, "broken"),
+  powerLoss: ({ broker }, { lengthMs, strength = 0 }) => broker.losePower(lengthMs, strength),
   logFull: ({ broker: { faults } }, { strength = Infinity }) => {
     faults.channelBytesMax = strength
     return () => {
@@ -123,7 +148,21 @@ const strikes: { readonly [K in FaultName]?: Strike } = {
   objectTimeout: raises(({ objects }) => objects.faults, "timeout"),
   objectAway: raises(({ objects }) => objects.faults, "away"),
   objectSlow: raises(({ objects }) => objects.faults, "slow"),
-  objectDamage: raises(({ objects }) => objects.faults, "truncated", "flipped")
+  objectDamage: raises(({ objects }) => objects.faults, "truncated", "flipped"),
+  objectUnseen: raises(({ objects }) => objects.faults, "unseen"),
+  objectCut: (cluster, { target }) => {
+    const { objects } = cluster
+    const { node } = cluster.process(target)
+    objects.cut.add(node)
+    return () => objects.cut.delete(node)
+  },
+  objectRot: ({ chance, objects }) => {
+    const keys = [...objects.held.keys()]
+    if (keys.length > 0) objects.rot(chance.pick(keys))
+  },
+
+  computeSlow: raises(({ compute }) => compute.faults, "slow"),
+  computeDied: raises(({ compute }) => compute.faults, "died")
 }
 
 /** What the world says when a fault that has a probability does something. All others strike when they begin. */
@@ -134,6 +173,7 @@ const said: { readonly [what: string]: FaultName } = {
   late: "lostRequest",
   oldLeader: "staleRead",
   behind: "staleRead",
+  "stream cut": "streamCut",
   broken: "broken",
   full: "logFull",
   "objects.error": "objectError",
@@ -142,7 +182,12 @@ const said: { readonly [what: string]: FaultName } = {
   "objects.away": "objectAway",
   "objects.slow": "objectSlow",
   "objects.truncated": "objectDamage",
-  "objects.flipped": "objectDamage"
+  "objects.flipped": "objectDamage",
+  "objects.unseen": "objectUnseen",
+  "objects.cut": "objectCut",
+  "objects.rot": "objectRot",
+  "compute.slow": "computeSlow",
+  "compute.died": "computeDied"
 }
 const sayThemselves: ReadonlySet<FaultName> = new Set(Object.values(said))
 
@@ -168,7 +213,6 @@ export class Nemesis {
     for (const fault of faults) {
       const { at, kind, lengthMs } = fault
       const strikeOf = strikes[kind]
-      if (strikeOf === undefined) continue
       const begin = () => {
         if (!sayThemselves.has(kind)) this.count(kind)
         const end = strikeOf(cluster, fault)

@@ -7,6 +7,7 @@
 import { Clock, Effect, Exit, Random } from "effect"
 import { consistencies } from "../protocols/client.ts"
 import { leaseKey } from "../protocols/metadata.ts"
+import { buggify } from "../runtime/buggify.ts"
 import { allRoles } from "../runtime/roles.ts"
 import { Leases } from "../storage/leases.ts"
 import { Log } from "../storage/log.ts"
@@ -79,6 +80,27 @@ const turns: Guard = {
     return unless({
       [`of six orders ${orders.size} were seen`]: orders.size === 6,
       "nobody ever lost its turn between a look and a step": races > 0
+    })
+  }
+}
+
+/** What the code does in a run and not in another, and then not always: each about a quarter of the time. */
+const sites: Guard = {
+  name: "sites",
+  problems: () => {
+    const passes = Array.from({ length: 100 }, () => buggify("site of a guard"))
+    const firedIn = (seed: number, isOn: boolean): number => {
+      const world = new World(`sites ${seed}`, { buggify: isOn })
+      return world.run(Effect.all(passes)).filter((fires) => fires).length
+    }
+    const fired = Array.from({ length: 200 }, (_, seed) => firedIn(seed, true)).filter((times) => times > 0)
+    const usual = fired.reduce((total, times) => total + times, 0) / fired.length
+    return unless({
+      [`a site fired in ${fired.length} of 200 runs`]: fired.length > 30 && fired.length < 70,
+      [`where it is active, a site fired at ${usual} of 100 passes`]: usual > 20 && usual < 30,
+      "a site fires in a world that has none": Array.from({ length: 20 }, (_, seed) => firedIn(seed, false)).every(
+        (times) => times === 0
+      )
     })
   }
 }
@@ -542,6 +564,7 @@ export const guards: ReadonlyArray<Guard> = [
   runs,
   chance,
   turns,
+  sites,
   clocks,
   repeats,
   seal,

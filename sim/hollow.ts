@@ -85,6 +85,14 @@ export const hollows: ReadonlyArray<Hollow> = [
     why: "A fiber is never interrupted between a look and a step."
   },
   {
+    name: "sites-never-fire",
+    guard: "sites",
+    file: "sim/world.ts",
+    find: "if (!isActive || !chance.happens(SITE_FIRES)) return false",
+    replace: "if (!isActive || chance.next() >= 0) return false",
+    why: "What seldom happens does not happen here either."
+  },
+  {
     name: "seal-is-open",
     guard: "seal",
     file: "sim/sealed.ts",
@@ -96,8 +104,8 @@ export const hollows: ReadonlyArray<Hollow> = [
     name: "partition-drops-nothing",
     guard: "partitions",
     file: "sim/network.ts",
-    find: "if (upBlocked || isPaused) this.up.isBlocked = true",
-    replace: "if (isPaused) this.up.isBlocked = true",
+    find: "if (upBlocked || isPaused || this.isAstray) this.up.isBlocked = true",
+    replace: "if (isPaused || this.isAstray) this.up.isBlocked = true",
     why: "A node that is cut off is heard."
   },
   {

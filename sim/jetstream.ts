@@ -104,6 +104,8 @@ export class JetStream {
   readonly chance: Chance
   private readonly struck: (what: string, node?: SimNode) => void
   private readonly leads = new Map<string, Lead>()
+  /** Nodes that no stream hears, and that hear of none. */
+  private readonly away = new Set<SimNode>()
   private readonly breaks = new Map<Connection, Map<Lead, Break>>()
   private readonly expiries = new Map<string, Scheduled>()
   private nextElection = Infinity
@@ -153,12 +155,27 @@ export class JetStream {
 
   /** Nobody takes itself for a leader wrongly, and where there is none there soon is. */
   heal(): void {
+    for (const node of this.away) this.mend(node)
     this.nextElection = Infinity
     this.breaks.clear()
     for (const lead of this.leads.values()) {
       lead.former = undefined
       if (lead.leader === undefined) lead.electedAt = this.world.now
     }
+  }
+
+  /** What the node asks of a stream is lost, and what it reads stops; what else it sends goes through. */
+  cut(node: SimNode): void {
+    this.away.add(node)
+  }
+
+  mend(node: SimNode): void {
+    this.away.delete(node)
+    for (const { stream } of this.leads.values()) for (const wake of [...stream.followers]) wake()
+  }
+
+  isCut(node: SimNode): boolean {
+    return this.away.has(node)
   }
 
   /** All servers lose power for so long, and each channel up to `most` of the records that it said were stored. */
@@ -326,6 +343,7 @@ export class JetStream {
     const { now } = this.world
     const error = (reason: StorageError["reason"], detail: string) =>
       answer(new StorageError({ reason, detail: `${name}: ${detail}` }))
+    if (this.isLost(node)) return
     const lead = this.leads.get(name)
     if (lead === undefined) return error("missing", "there is no such stream")
     const { stream } = lead
@@ -359,6 +377,7 @@ export class JetStream {
 
   /** Brings a request to the stream's leader; `nobody` if somebody says that there is none. */
   private reach(connection: Connection, lead: Lead, arrive: (leader: Machine) => void, nobody: () => void): void {
+    if (this.isLost(connection.node)) return
     const broken = this.breakOf(connection, lead)
     const go = () => this.lead(connection, lead, arrive, nobody)
     if (broken === undefined) go()
@@ -383,6 +402,11 @@ export class JetStream {
       this.struck("heldInElection", node)
       arrive(leader)
     })
+  }
+
+  private isLost(node: SimNode): boolean {
+    if (this.isCut(node)) this.struck("stream cut", node)
+    return this.isCut(node)
   }
 
   private isGivenUp(a: Machine, b: Machine): boolean {

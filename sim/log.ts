@@ -70,7 +70,7 @@ export const makeLog = (streams: JetStream, session: Session, ledger: Ledger, by
     Stream.unwrap(
       Effect.gen(function* () {
         const name = channelStream(channel)
-        const reader = yield* openReader(streams, session, { stream: name, matches: everything, from })
+        const reader = yield* openReader(streams, session, { stream: name, matches: everything, from, to })
         let expected = from
         let idle = 0
         const purged = new StorageError({ reason: "unavailable", detail: `${name} was purged while it was read` })

@@ -20,6 +20,7 @@ npm run sim -- golden                 write test/sim/golden.json anew
 
   --seeds N        how many (100; of mutants, for each at most: 200)
   --from S         the first of them, a number (0)
+  --within S       seconds: seeds that have not begun by then are left out
   --drawn TEXT     of mutants only a few, others for another text
   --canary         seeds that must fail: with a planted bug, to see that it is seen
   --bug NAME       with a planted bug (sim/mutants.ts has them)
@@ -33,6 +34,7 @@ Exit codes: 0 nothing failed, 1 something failed, 2 the command line is wrong.
 const options = {
   seeds: { type: "string" },
   from: { type: "string" },
+  within: { type: "string" },
   seed: { type: "string" },
   out: { type: "string" },
   bug: { type: "string" },
@@ -94,8 +96,10 @@ const main = async (): Promise<number> => {
       const from = whole("from", values.from, 0)
       const seeds = Array.from({ length: whole("seeds", values.seeds, 100) }, (_, i) => String(from + i))
       if (seeds.length === 0) throw new UsageError("--seeds must be at least 1")
+      const withinMs = values.within === undefined ? undefined : 1_000 * whole("within", values.within, 0)
+      if (withinMs === 0) throw new UsageError("--within must be at least 1")
       const folder = out ?? join(tmpdir(), `elanus-sim-${process.pid}`)
-      const ran = await runSeeds({ ...pool, seeds, out: folder })
+      const ran = await runSeeds({ ...pool, seeds, out: folder, withinMs })
       say(ran, seedsText(ran))
       return ran.failed.length > 0 ? 1 : 0
     }

@@ -159,6 +159,8 @@ export interface Life {
   readonly spec: Collection["spec"]
   readonly channels: Collection["channels"]
   readonly created: Moment
+  /** When it was made: until then nobody finds it. */
+  ready: Moment | undefined
   /** When it was given up: from then on it is nobody's. */
   dropped: Moment | undefined
 }
@@ -169,23 +171,32 @@ export const livesOf = (steps: ReadonlyArray<Step>): ReadonlyArray<Life> => {
     if (step._tag !== "Decided") continue
     for (const change of step.changes) {
       if (change.kind !== "collection") continue
-      const known = lives.get(change.key)
+      let known = lives.get(change.key)
       const { value } = change
       if (value === undefined || value.state === "dropping" || value.state === "dropped") {
         if (known !== undefined) known.dropped ??= step.moment
-      } else if (known === undefined) {
+        continue
+      }
+      if (known === undefined) {
         const { channels, id, request, spec } = value
-        lives.set(change.key, {
+        known = {
           id,
           name: spec.name,
           request,
           spec,
           channels,
           created: step.moment,
+          ready: undefined,
           dropped: undefined
-        })
+        }
+        lives.set(change.key, known)
       }
+      if (value.state === "ready") known.ready ??= step.moment
     }
   }
   return [...lives.values()]
 }
+
+/** What became of the collection's objects where they lie. */
+export const damageTo = ({ id }: Life, facts: Iterable<Fact>): ReadonlyArray<Fact> =>
+  [...facts].filter((fact) => fact._tag === "Damaged" && fact.what.includes(`/${id}/`))

@@ -4,7 +4,7 @@
  * and which request stands where. It sees all that was ever stored, also what was purged since.
  */
 import { compareKeys, type Key, keysOf } from "../protocols/keys.ts"
-import { decodeRecord, type LogRecord, RecordDamaged, type RequestId, requestKey } from "../protocols/record.ts"
+import { decodeRecord, type LogRecord, RecordDamaged, type RequestId } from "../protocols/record.ts"
 import { fieldBytesAt, type Fields, parseFields, type RowBatch } from "../protocols/rows.ts"
 import type { Timestamp } from "../protocols/timestamp.ts"
 import type { Fact, Moment } from "./ledger.ts"
@@ -74,18 +74,12 @@ export class Model {
   private readonly channels = new Map<number, Array<{ readonly message: Message; readonly place: Place }>>()
   /** Collection -> key -> its versions, in the order of the log. */
   private readonly collections = new Map<string, Map<Key, Array<Version>>>()
-  private readonly requests = new Map<string, Array<Applied>>()
 
   constructor(facts: Iterable<Fact>) {
     for (const fact of facts) {
       if (fact._tag === "Stored") this.store(fact.channel, fact.sequence, fact.data, fact.moment)
       else if (fact._tag === "Lost") this.lose(fact.channel, fact.from, fact.moment)
     }
-  }
-
-  /** Where each part of a request stands; more than one for a shard is one too many. */
-  ofRequest(id: RequestId): ReadonlyArray<Applied> {
-    return this.requests.get(requestKey(id)) ?? []
   }
 
   /** Every version of a key, in the order of the log. */
@@ -163,8 +157,6 @@ export class Model {
       })
       const applied: Applied = { message, collection, shard, request, versions }
       this.applied.push(applied)
-      const id = requestKey(request)
-      this.requests.set(id, [...(this.requests.get(id) ?? []), applied])
       let known = this.collections.get(collection)
       if (known === undefined) this.collections.set(collection, (known = new Map()))
       for (const version of versions) {
@@ -184,7 +176,6 @@ export class Model {
     for (const keys of this.collections.values()) {
       for (const [key, versions] of keys) keys.set(key, versions.filter(stays))
     }
-    for (const [id, parts] of this.requests) this.requests.set(id, parts.filter(stays))
   }
 }
 

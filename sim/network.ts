@@ -45,6 +45,9 @@ const BYTES_MIN = 64
 const LATENCY_MAX_MS = 8_000
 /** A client pings every 5 s and gives up with the third that is not answered. */
 const STALE_MS: readonly [number, number] = [10_000, 15_000]
+/** Until a node takes another connection for one whose packets went astray, and until they come. */
+const STRAY_MS: readonly [number, number] = [50, 1_000]
+const LATE_MS: readonly [number, number] = [1_000, 15_000]
 /** A server keeps the subscriptions of a client for so long after it heard of it for the last time. */
 const GHOST_MS = 240_000
 
@@ -135,6 +138,8 @@ export class Connection {
   private readonly place: Place
   private readonly up: Lane
   private readonly down: Lane
+  /** What the node sends on it takes another way, and a long one. */
+  private isAstray = false
   /** How often it was blocked: a wait that began before does not count for the next. */
   private blocks = 0
   /** At the server, when it learns that the connection is over. */
@@ -205,12 +210,26 @@ export class Connection {
     this.network.world.after(0, () => this.giveUp(), node, node.life, "broken")
   }
 
+  /** What the node sends from now on comes after what it will send on its next connection, which it soon takes. */
+  stray(): void {
+    const { network, node } = this
+    const { chance, world } = network
+    this.isAstray = true
+    this.review()
+    world.after(chance.between(...STRAY_MS), () => this.abandon(), node, node.life, "stray")
+    const come = () => {
+      this.isAstray = false
+      this.review()
+    }
+    world.after(chance.between(...LATE_MS), come, undefined, 0, "late")
+  }
+
   /** Looks again at what blocks it. */
   review(): void {
     const { downBlocked, upBlocked } = this.place
     const { isPaused } = this.machine
     const wasBlocked = this.up.isBlocked || this.down.isBlocked
-    if (upBlocked || isPaused) this.up.isBlocked = true
+    if (upBlocked || isPaused || this.isAstray) this.up.isBlocked = true
     else this.up.unblock()
     if (downBlocked || isPaused) this.down.isBlocked = true
     else this.down.unblock()
@@ -241,9 +260,11 @@ export class Connection {
 
   /** The node takes it for broken. What it sent is on its way still, or is not: in the socket of a server it is. */
   private abandon(): void {
+    if (!this.isOpen) return
     const { chance, faults, struck } = this.network
-    if (this.machine.isPaused || chance.happens(faults.late)) struck("late connection", this.node)
-    else this.up.lose()
+    const isKept = this.machine.isPaused || chance.happens(faults.late)
+    if (!isKept) this.up.lose()
+    else if (this.up.bytes > 0) struck("late connection", this.node)
     this.giveUp()
   }
 
@@ -307,6 +328,11 @@ export class Network {
   disconnect(node: SimNode): void {
     this.struck("disconnect", node)
     for (const connection of this.of(node)) connection.break()
+  }
+
+  /** The node's connections go astray: it takes new ones, and what it sent on the old is late, or lost. */
+  stray(node: SimNode): void {
+    for (const connection of this.of(node)) if (connection.isOpen) connection.stray()
   }
 
   /** Everything to and from the node takes so many times as long; 1 is usual. */

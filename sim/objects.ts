@@ -34,6 +34,8 @@ export interface ObjectFaults {
   truncated: number
   /** A read has one bit that is not what was written. */
   flipped: number
+  /** An object that is seconds old is not found yet: S3 is not so, but others that speak it are. */
+  unseen: number
 }
 
 export const noObjectFaults = (): ObjectFaults => ({
@@ -45,7 +47,8 @@ export const noObjectFaults = (): ObjectFaults => ({
   away: 0,
   slow: 0,
   truncated: 0,
-  flipped: 0
+  flipped: 0,
+  unseen: 0
 })
 
 /** Each kind is there or not, and if so, often or seldom. */
@@ -60,7 +63,8 @@ export const drawObjectFaults = (chance: Chance): ObjectFaults => {
     away: rate(0.3),
     slow: rate(0.1),
     truncated: rate(0.2),
-    flipped: rate(0.2)
+    flipped: rate(0.2),
+    unseen: rate(0.2)
   }
 }
 
@@ -80,6 +84,9 @@ export interface SimObjects {
   readonly rot: (key: string) => void
 }
 
+/** Until everybody finds an object. */
+const FRESH_MS = 10_000
+
 /** As in S3. */
 const KEY_BYTES_MAX = 1024
 
@@ -94,6 +101,7 @@ const isKey = (key: string): boolean => {
 export const simObjects = (world: World, ledger: Ledger, faults: ObjectFaults = noObjectFaults()): SimObjects => {
   const chance = world.chance("objects")
   const held = new Map<string, Uint8Array>()
+  const putAt = new Map<string, number>()
   /** How many writes to each name are on their way. */
   const coming = new Map<string, number>()
   const come = (key: string, by: 1 | -1) => coming.set(key, (coming.get(key) ?? 0) + by)
@@ -163,9 +171,15 @@ export const simObjects = (world: World, ledger: Ledger, faults: ObjectFaults = 
       (answer) => (answer instanceof StorageError ? Effect.fail(answer) : Effect.succeed(answer))
     )
 
+  /** Half of them where the rows lie: what describes them, at both ends, is most of a small file, and noticed anyway. */
   const flip = (bytes: Uint8Array) => {
-    const bit = chance.below(bytes.length * 8)
+    const bits = bytes.length * 8
+    const bit = chance.happens(0.5) ? chance.below(bits) : Math.floor(chance.between(bits / 4, (bits * 3) / 4))
     bytes[bit >> 3]! ^= 1 << (bit & 7)
+  }
+  const find = (key: string, node: SimNode) => {
+    const isFresh = held.has(key) && world.now < putAt.get(key)! + FRESH_MS
+    return isFresh && fault("unseen", node) ? undefined : held.get(key)
   }
   const missing = (key: string) => new StorageError({ reason: "missing", detail: `no object ${key}` })
 
@@ -185,6 +199,7 @@ export const simObjects = (world: World, ledger: Ledger, faults: ObjectFaults = 
         // Joined only now: whoever changes a buffer while it is being sent has sent that.
         const data = joined(parts)
         held.set(key, data)
+        putAt.set(key, world.now)
         ledger.add({ _tag: "Put", key, data })
         return done(undefined)
       }
@@ -194,7 +209,7 @@ export const simObjects = (world: World, ledger: Ledger, faults: ObjectFaults = 
       read(
         `get ${key}`,
         (node) => {
-          const whole = held.get(key)
+          const whole = find(key, node)
           if (whole === undefined) return missing(key)
           const { length, offset } = range ?? { length: whole.length, offset: 0 }
           let bytes = whole.slice(offset, offset + Math.max(0, length))
@@ -205,8 +220,8 @@ export const simObjects = (world: World, ledger: Ledger, faults: ObjectFaults = 
         (bytes) => bytes.length
       ),
     head: (key) =>
-      read(`head ${key}`, () => {
-        const bytes = held.get(key)
+      read(`head ${key}`, (node) => {
+        const bytes = find(key, node)
         return bytes === undefined ? Option.none() : Option.some({ key, bytes: bytes.length })
       }),
     list: (prefix) =>
@@ -246,6 +261,7 @@ export const simObjects = (world: World, ledger: Ledger, faults: ObjectFaults = 
       flip(damaged)
       held.set(key, damaged)
       ledger.add({ _tag: "Damaged", what: key })
+      world.struck("objects.rot")
     }
   }
 }

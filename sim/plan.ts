@@ -87,7 +87,7 @@ export type Client = typeof Client.Type
 
 /** Where a kind of fault strikes, how long, and how hard (in which unit says the comment). */
 interface FaultKind {
-  readonly target: "node" | "log" | "meta" | "leases" | "broker" | "network" | "objects"
+  readonly target: "node" | "log" | "broker" | "network" | "objects" | "compute"
   readonly lengthMs: readonly [number, number]
   readonly strength?: readonly [number, number]
   /** At most so many in a run. */
@@ -121,7 +121,7 @@ export const faultKinds = {
   slowLink: kind("node", 5, [1_000, 40_000], [2, 500]),
   /** Probability of a message that takes long. */
   delay: kind("network", 4, [1_000, 60_000], [0.001, 0.3]),
-  /** A connection that breaks leaves what was sent on its way, with this probability. */
+  /** Connections break, and what was sent on them stays on its way, with this probability. */
   late: kind("network", 4, [5_000, 100_000], [0.05, 1]),
   /** Nobody decides for the length: an election. */
   election: kind("broker", 6, [500, 10_000]),
@@ -129,19 +129,33 @@ export const faultKinds = {
   lostRequest: kind("broker", 4, [1_000, 60_000], [0.001, 0.3]),
   /** A question is answered by a leader that is none any more. */
   staleRead: kind("broker", 4, [1_000, 60_000], [0.01, 0.5]),
+  /** No stream hears the node, and its watches bring nothing; what it asks of others, and they of it, comes as ever. */
+  streamCut: kind("node", 8, [2_000, 60_000]),
   /** A read ends in the middle; a watch breaks and begins anew. */
   broken: kind("broker", 4, [1_000, 60_000], [0.001, 0.2]),
   /** All servers lose what they had not synced: profile "power loss" alone. */
-  powerLoss: kind("broker", 2, [500, 10_000], [1, 200]),
+  powerLoss: kind("broker", 3, [500, 10_000], [1, 200]),
   /** Past so many bytes a channel refuses everything. */
-  logFull: kind("log", 2, [5_000, 40_000], [20_000, 2_000_000]),
+  logFull: kind("log", 2, [5_000, 40_000], [1_000, 100_000]),
   objectError: kind("objects", 4, [1_000, 60_000], [0.01, 0.7]),
   objectTimeout: kind("objects", 4, [1_000, 60_000], [0.01, 0.5]),
   objectAway: kind("objects", 3, [1_000, 60_000], [0.1, 1]),
   objectSlow: kind("objects", 4, [1_000, 60_000], [0.05, 1]),
-  objectDamage: kind("objects", 3, [1_000, 60_000], [0.01, 0.3])
+  objectDamage: kind("objects", 8, [5_000, 100_000], [0.05, 0.5]),
+  /** An object that was just written is not found yet. */
+  objectUnseen: kind("objects", 3, [5_000, 60_000], [0.1, 1]),
+  /** The store does not hear the node. */
+  objectCut: kind("node", 12, [2_000, 60_000]),
+  /** A bit of an object is another one, for good: profile "power loss" alone. */
+  objectRot: kind("objects", 10, [0, 0]),
+  /** A task takes a hundred times as long. */
+  computeSlow: kind("compute", 3, [1_000, 60_000], [0.05, 1]),
+  /** A task kills its thread. */
+  computeDied: kind("compute", 3, [1_000, 60_000], [0.02, 0.5])
 } as const satisfies { readonly [name: string]: FaultKind }
 export type FaultName = keyof typeof faultKinds
+/** What was stored is lost: with the profile "power loss" alone. */
+const losses: ReadonlySet<FaultName> = new Set<FaultName>(["powerLoss", "objectRot"])
 export const faultNames = Object.keys(faultKinds) as [FaultName, ...Array<FaultName>]
 
 export const Fault = Schema.Struct({
@@ -169,7 +183,7 @@ export const Plan = Schema.Struct({
   format: Schema.Literal(PLAN_FORMAT),
   seed: Schema.String,
   topology: Schema.Struct({
-    /** What the broker promises: protocols/README.md, 1.13. */
+    /** What is promised of what is stored: all, or that its loss is noticed (protocols/README.md, 1.13). */
     profile: Schema.Literals(["as specified", "power loss"]),
     replicas: Schema.Literals([1, 3]),
     nodes: Schema.Array(PlanNode),
@@ -247,7 +261,7 @@ export const planProblem = (plan: Plan): string | undefined => {
     if (wanted.target === "node" ? !all.includes(target) : target !== wanted.target) {
       return `${kind} cannot strike ${target}`
     }
-    if (kind === "powerLoss" && plan.topology.profile !== "power loss") return "this broker does not lose power"
+    if (losses.has(kind) && plan.topology.profile !== "power loss") return `${kind} is not as specified`
   }
   return undefined
 }
@@ -264,11 +278,12 @@ const logInt = (chance: Chance, low: number, high: number): number => Math.round
 const rounded = (value: number): number => Number(value.toPrecision(3))
 
 /** The last two are over as soon as all is well; a question to the object store that got no answer takes a minute. */
-const PHASES: Plan["phases"] = { warmUpMs: 10_000, chaosMs: 110_000, convergeMs: 150_000, healMs: 100_000 }
+const PHASES: Plan["phases"] = { warmUpMs: 10_000, chaosMs: 138_000, convergeMs: 150_000, healMs: 100_000 }
 
 export const planOf = (seed: string | number): Plan => {
   const chance = (domain: string) => chanceOf(`${seed} ${domain}`)
-  const topology = drawTopology(chance("topology"))
+  const drawn = drawTopology(chance("topology"))
+  const topology = drawn.profile === "power loss" && chance("door").happens(0.5) ? withOneDoor(drawn) : drawn
   const clients = drawClients(chance)
   const world = chance("world")
   return {
@@ -276,7 +291,7 @@ export const planOf = (seed: string | number): Plan => {
     seed: String(seed),
     topology,
     settings: drawSettings(chance("settings")),
-    world: { preempt: world.pick([0, 0.02, 0.1, 0.2]), buggify: world.happens(0.8) },
+    world: { preempt: world.pick([0, 0.02, 0.05, 0.2]), buggify: world.happens(0.8) },
     clients,
     faults: drawFaults(
       chance,
@@ -316,18 +331,27 @@ const drawTopology = (chance: Chance): Plan["topology"] => {
     if (!able.some(({ name }) => core.has(name))) core.add(chance.pick(able).name)
   }
   return {
-    profile: chance.happens(0.1) ? "power loss" : "as specified",
+    profile: chance.happens(0.25) ? "power loss" : "as specified",
     replicas: chance.pick([1, 3]),
     nodes,
     core: nodes.map(({ name }) => name).filter((name) => core.has(name))
   }
 }
 
+/** Of one proxy everybody knows which acknowledgements it brought: all. So what a log lost it must miss. */
+const withOneDoor = (topology: Plan["topology"]): Plan["topology"] => {
+  const door = topology.nodes.find(({ name, roles }) => topology.core.includes(name) && roles.includes("proxy"))!
+  const nodes = topology.nodes
+    .map((node) => (node === door ? node : { ...node, roles: node.roles.filter((role) => role !== "proxy") }))
+    .filter(({ roles }) => roles.length > 0)
+  return { ...topology, nodes, core: topology.core.filter((core) => nodes.some(({ name }) => name === core)) }
+}
+
 /** Small, so that everything that happens at a limit of size or age happens in a run. */
 const drawSettings = (chance: Chance): Plan["settings"] => ({
   ...defaultSettings,
-  segmentBytesMax: logInt(chance, 400, 40_000),
-  segmentAgeMaxMs: logInt(chance, 2_000, 300_000),
+  segmentBytesMax: logInt(chance, 1_000, 40_000),
+  segmentAgeMaxMs: logInt(chance, 4_000, 100_000),
   indexRowsMin: logInt(chance, 4, 400),
   leaseTtlMs: 1_000 * logInt(chance, 3, 30),
   growingBytesMax: chance.happens(0.2) ? logInt(chance, 4_000, 200_000) : defaultSettings.growingBytesMax,
@@ -352,8 +376,8 @@ const opKinds: ReadonlyArray<readonly [kind: OpKind, most: number]> = [
   ["search", 1],
   ["get", 1],
   ["count", 0.7],
-  ["drop", 0.04],
-  ["create", 0.08],
+  ["drop", 0.06],
+  ["create", 0.04],
   ["list", 0.1],
   ["stats", 0.1]
 ]
@@ -365,14 +389,15 @@ const drawSwarm = (chance: Chance): Swarm => {
     return there ? [[kind, rounded(weight)] as const] : []
   })
   const has = (...kinds: ReadonlyArray<OpKind>) => drawn.some(([kind]) => kinds.includes(kind))
-  const levels = consistencies.filter(() => chance.happens(0.6))
+  // More of the strictest: it alone is held against all that was acknowledged.
+  const levels = consistencies.filter((level) => chance.happens(level === "Strong" ? 0.9 : 0.5))
   const drops = drawn.find(([kind]) => kind === "drop")?.[1] ?? 0
   return {
     names: ["books", "films", "songs"].slice(0, 1 + chance.below(3)),
     weights: [
       ...drawn,
       // What was dropped comes back soon, or there is nobody to ask any more.
-      ...(drops > 0 ? ([["create", rounded(5 * drops)]] as const) : []),
+      ...(drops > 0 ? ([["create", rounded(3 * drops)]] as const) : []),
       // Without writes there is nothing to see, and without reads nobody who sees it.
       ...(has("insert", "upsert") ? [] : ([["upsert", 0.5]] as const)),
       ...(has("search", "get", "count") ? [] : ([[chance.pick(["search", "get"] as const), 0.5]] as const))
@@ -397,9 +422,9 @@ const drawClients = (chance: (domain: string) => Chance): ReadonlyArray<Client> 
   const swarm = drawSwarm(general)
   const last = PHASES.warmUpMs + PHASES.chaosMs - MARGIN_MS
   const count = 2 + general.below(4)
-  const everyMs = logBetween(general, 500, 2_500) * (count / 3)
+  const everyMs = logBetween(general, 750, 2_250) * (count / 3)
   let id = 0
-  return Array.from({ length: count }, (_, which): Client => {
+  const drawn = Array.from({ length: count }, (_, which): Client => {
     const mine = chance(`client ${which}`)
     const ops: Array<Op> = []
     // The first makes the collections; the others are refused if they come too early, as they would be.
@@ -407,9 +432,16 @@ const drawClients = (chance: (domain: string) => Chance): ReadonlyArray<Client> 
       for (const name of swarm.names) ops.push(drawOp(chance(`op ${id}`), swarm, id++, 100, name, "create"))
     }
     let at = 1_500
+    /** What it dropped just before: many make that anew at once, while what was asked of the one before is on its way. */
+    let dropped: string | undefined
     while ((at += Math.round(mine.between(0.1, 1.9) * everyMs)) < last) {
       const draw = chance(`op ${id}`)
-      ops.push(drawOp(draw, swarm, id++, at, draw.pick(swarm.names), weighted(draw, swarm.weights)))
+      const name = draw.pick(swarm.names)
+      const kind = weighted(draw, swarm.weights)
+      const again = dropped !== undefined && draw.happens(0.7) ? dropped : undefined
+      const op = drawOp(draw, swarm, id++, at, again ?? name, again === undefined ? kind : "create")
+      dropped = op.kind === "drop" ? op.collection : undefined
+      ops.push(op)
     }
     return {
       name: `client-${which}`,
@@ -420,6 +452,23 @@ const drawClients = (chance: (domain: string) => Chance): ReadonlyArray<Client> 
       ops
     }
   })
+  return lookingAtWrites(chance("looks"), drawn)
+}
+
+const LOOKS_BACK = 3
+
+/** Of those that get rows, many look at what somebody wrote just before: there a mistake shows first. */
+const lookingAtWrites = (chance: Chance, clients: ReadonlyArray<Client>): ReadonlyArray<Client> => {
+  const writes = clients
+    .flatMap(({ ops }) => ops)
+    .flatMap((op) => (op.kind === "insert" || op.kind === "upsert" || op.kind === "delete" ? [op] : []))
+    .toSorted((a, b) => a.at - b.at)
+  const look = (op: Op): Op => {
+    if (op.kind !== "get" || !chance.happens(0.7)) return op
+    const before = writes.filter(({ at, collection }) => collection === op.collection && at < op.at).slice(-LOOKS_BACK)
+    return before.length === 0 ? op : { ...op, keys: chance.pick(before).keys }
+  }
+  return clients.map((client) => ({ ...client, ops: client.ops.map(look) }))
 }
 
 const drawLevel = (chance: Chance, swarm: Swarm): Level => {
@@ -477,15 +526,18 @@ const drawFaults = (
   for (const kind of faultNames) {
     const mine = chance(`fault ${kind}`)
     const { lengthMs, most, strength, target }: FaultKind = faultKinds[kind]
-    const there = mine.happens(kind === "powerLoss" ? 0.7 : 0.4)
-    if (!there || (kind === "powerLoss" && topology.profile !== "power loss")) continue
+    const isLoss = losses.has(kind)
+    const there = mine.happens(isLoss ? 0.9 : 0.4)
+    if (!there || (isLoss && topology.profile !== "power loss")) continue
     const count = logInt(mine, 1, most)
     // A network treats clients like everybody; they are not killed, for then nobody could say what they saw.
     const able = kind === "partition" || kind === "disconnect" || kind === "slowLink" ? [...nodes, ...clients] : nodes
     for (let i = 0; i < count; i++) {
       const [shortest, longest] = lengthMs
       const drawnMs = longest === 0 ? 0 : logInt(mine, shortest, longest)
-      const at = PHASES.warmUpMs + mine.below(PHASES.chaosMs)
+      // What was lost stays lost, and little can be done with it: that comes when there is much to lose.
+      const from = isLoss ? PHASES.chaosMs / 2 : 0
+      const at = PHASES.warmUpMs + from + mine.below(PHASES.chaosMs - from)
       const sign = (kind === "clockStep" || kind === "clockDrift") && mine.happens(0.5) ? -1 : 1
       faults.push({
         id: id++,
@@ -497,6 +549,16 @@ const drawFaults = (
         ...(kind === "partition" ? { ways: mine.pick(["up", "down", "both", "both"] as const) } : {}),
         ...(kind === "election" ? { how: mine.pick(["step down", "crash", "pause", "cut off"] as const) } : {})
       })
+    }
+  }
+  // The servers lose power alone, or with all nodes, or with all but the proxies: who remembers what is lost?
+  const crowd = chance("power")
+  for (const { at, kind, lengthMs } of [...faults]) {
+    if (kind !== "powerLoss") continue
+    const who = crowd.pick(["nobody", "all", "others"] as const)
+    for (const { name, roles } of topology.nodes) {
+      const falls = who === "all" || (who === "others" && !roles.includes("proxy"))
+      if (falls) faults.push({ id: id++, kind: "crash", target: name, at, lengthMs })
     }
   }
   return faults.toSorted((a, b) => a.at - b.at)

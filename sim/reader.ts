@@ -25,10 +25,15 @@ export interface ReaderOptions {
   readonly matches: (message: Stored) => boolean
   /** The first sequence to read, of what is there. */
   readonly from: number
+  /** The last one that anybody wants: a page ends there. */
+  readonly to?: number | undefined
 }
 
 const PAGE = 256
 const PAGE_BYTES = 4 * 1024 * 1024
+/** Probability of a page that is short, and how many messages it has at most. */
+const CUT = 0.2
+const CUT_MAX = 4
 const HEARTBEAT_MS = 1_000
 const SILENCE_MAX_MS = 4_000
 const ASK_TIMEOUT_MS = 5_000
@@ -96,7 +101,9 @@ class Consumer {
   }
 
   private get isServed(): boolean {
-    return !this.machine.isPaused && this.streams.servers.reaches(this.machine, this.connection.machine)
+    const { streams } = this
+    if (streams.isCut(this.connection.node)) return false
+    return !this.machine.isPaused && streams.servers.reaches(this.machine, this.connection.machine)
   }
 
   private readonly wake = () => {
@@ -107,24 +114,28 @@ class Consumer {
 
   private readonly pump = () => {
     this.isPumping = false
-    // Its server goes on by itself when it can.
+    // Whoever mends what is between wakes it.
     if (!this.isAlive || !this.isServed) return
     const { streams, stream } = this
     if (stream.isOver) return this.end()
     if (streams.happens("broken", this.connection.node)) return this.end()
     const time = this.knows
-    const found = stream.after(this.position, time, this.options.matches, PAGE)
+    const { chance } = streams
+    // Messages come one by one, and who reads takes as many as are there: of an atomic batch also a part.
+    const most = chance.happens(CUT) ? 1 + chance.below(CUT_MAX) : PAGE
+    const found = stream.after(this.position, time, this.options.matches, most)
     const page: Array<Stored> = []
     let bytes = 0
+    const { to = Infinity } = this.options
     for (const message of found) {
       page.push(message)
       bytes += message.data.length
-      if (bytes >= PAGE_BYTES) break
+      if (bytes >= PAGE_BYTES || message.sequence >= to) break
     }
-    const isLast = page.length === found.length && found.length < PAGE
+    const isLast = page.length === found.length && found.length < most
     this.position = isLast ? Math.max(this.position, stream.lastAt(time)) : page[page.length - 1]!.sequence
     if (page.length > 0) this.connection.toNode("page", bytes, () => this.deliver(page))
-    if (this.machine.cutOffSince === undefined && stream.last > this.position) this.wake()
+    if (this.machine.cutOffSince === undefined && stream.last > this.position && this.position < to) this.wake()
   }
 }
 

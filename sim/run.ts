@@ -9,13 +9,21 @@ import { databaseSubject, DEFAULT_DATABASE } from "../protocols/subjects.ts"
 import { utf8 } from "../protocols/wire.ts"
 import { Bus } from "../runtime/bus.ts"
 import { violationsOf } from "./checks/all.ts"
-import { Evidence, type Observed, type Phases, type Quiet, type Violation } from "./checks/evidence.ts"
+import {
+  type Alarm,
+  type Crash,
+  Evidence,
+  type Observed,
+  type Phases,
+  type Quiet,
+  type Violation
+} from "./checks/evidence.ts"
 import { vacuous } from "./checks/vacuity.ts"
 import { Cluster } from "./cluster.ts"
 import { Nemesis, type Struck } from "./faults.ts"
 import { History } from "./history.ts"
 import { type Moment, momentOf } from "./ledger.ts"
-import { livesOf, stepsOf } from "./metadata.ts"
+import { damageTo, livesOf, stepsOf } from "./metadata.ts"
 import type { Client, FaultName, Op, Plan } from "./plan.ts"
 import type { Keep, TraceEvent } from "./trace.ts"
 import { runClient } from "./workload.ts"
@@ -41,6 +49,8 @@ export interface Result {
   readonly ms: number
   readonly operations: { readonly asked: number; readonly done: number; readonly unknown: number }
   readonly struck: { readonly [K in FaultName]?: Struck }
+  /** How often sites in the code fired, by their names. */
+  readonly fired: { readonly [site: string]: number }
   readonly evidence: Evidence
   /** Those of the trace that were to be kept. */
   readonly kept: ReadonlyArray<TraceEvent>
@@ -49,15 +59,22 @@ export interface Result {
 /** A cluster that cannot even begin has no run. */
 const BOOT_MAX_MS = 60_000
 const LOOK_MS = 250
+/** As a streaming node writes it into its log. */
+const ALARM = /^channel (\d+): damaged: (.*)$/
 const QUIET_MS = 3_000
+const ALL = { concurrency: "unbounded" } as const
 const AUDITOR = "audit"
 /** Far from those of a plan. */
 const PROBE_IDS = 1_000_000
 /** Longer than a node waits for the object store: what it asked before the faults were over it may have to ask again. */
 const PROBE_TIMEOUT_MS = limits.objectTimeoutMs + 30_000
+/** Long enough to be told that an object is not what it was. */
+const ROTTEN_TIMEOUT_MS = 15_000
+/** Most are answered when their time is over, and none depends on another. */
+const ROTTEN_AT_ONCE = 16
 
 export const runPlan = (plan: Plan, options: RunOptions = {}): Result => {
-  const world = new World(plan.seed, { preempt: plan.world.preempt, keep: options.keep })
+  const world = new World(plan.seed, { ...plan.world, keep: options.keep })
   const run = new Run(world, plan)
   let died: string | undefined
   try {
@@ -79,6 +96,7 @@ export const runPlan = (plan: Plan, options: RunOptions = {}): Result => {
     ms: world.now,
     operations: { asked: operations.length, done: count("Ok"), unknown: count("Unknown") },
     struck: run.nemesis.struck,
+    fired: Object.fromEntries(world.fired),
     evidence,
     kept: world.trace.kept
   }
@@ -91,7 +109,8 @@ class Run {
   private readonly world: World
   private readonly plan: Plan
   private readonly cluster: Cluster
-  private readonly crashes: Array<Moment> = []
+  private readonly crashes: Array<Crash> = []
+  private readonly alarms: Array<Alarm> = []
   private phases: Omit<Phases, "end"> = {}
   private quiet: Quiet | undefined
   private probeIds = PROBE_IDS
@@ -106,7 +125,13 @@ class Run {
       settings,
       broker: { replicas: topology.replicas }
     })
-    for (const { node } of this.cluster.processes.values()) node.onCrash(() => this.crashes.push(this.now()))
+    for (const { node, roles } of this.cluster.processes.values()) {
+      node.onCrash(() => this.crashes.push({ ...this.now(), isProxy: roles.includes("proxy") }))
+    }
+    world.heard = ({ message }) => {
+      const [, channel, detail] = ALARM.exec(message) ?? []
+      if (detail !== undefined) this.alarms.push({ moment: this.now(), channel: Number(channel), detail })
+    }
     this.history = new History(() => this.now())
     this.probes = new History(() => this.now())
     this.nemesis = new Nemesis(this.cluster, () => this.history.awaited > 0)
@@ -117,14 +142,16 @@ class Run {
   }
 
   observed(): Observed {
-    const { cluster, crashes, history, plan, probes, quiet } = this
+    const { alarms, cluster, crashes, history, plan, probes, quiet } = this
     return {
       operations: history.operations,
       probes: probes.operations,
       facts: cluster.ledger.facts,
       phases: { ...this.phases, end: this.now() },
       faults: plan.faults.length,
+      proxies: plan.topology.nodes.filter(({ roles }) => roles.includes("proxy")).length,
       crashes,
+      alarms,
       clocksAgree: !plan.faults.some(({ kind }) => kind === "clockStep" || kind === "clockDrift"),
       ...(quiet === undefined ? {} : { quiet })
     }
@@ -152,15 +179,22 @@ class Run {
       else process.crash()
     }
     this.phases = { ...this.phases, core: this.now() }
-    yield* this.within(convergeMs, Effect.andThen(this.serves, Effect.forEach(clients, Fiber.await)))
+    yield* this.within(
+      convergeMs,
+      Effect.all(
+        [this.owned(core.size, convergeMs), Effect.andThen(this.serves, Effect.forEach(clients, Fiber.await))],
+        ALL
+      )
+    )
     this.phases = { ...this.phases, deadline: this.now() }
 
     for (const process of cluster.processes.values()) process.start()
     this.phases = { ...this.phases, healed: this.now() }
-    yield* this.within(healMs, this.serves)
-    const before = this.world.events
+    yield* this.within(healMs, Effect.all([this.owned(cluster.processes.size, healMs), this.serves], ALL))
+    const happened = () => this.world.events - this.world.turns
+    const before = happened()
     yield* Effect.sleep(QUIET_MS)
-    this.quiet = { ms: QUIET_MS, events: this.world.events - before, nodes: cluster.processes.size }
+    this.quiet = { ms: QUIET_MS, events: happened() - before, nodes: cluster.processes.size }
     yield* this.readsOut
   })
 
@@ -171,6 +205,26 @@ class Run {
 
   /** Clients begin when every channel has an owner, as whoever sets up a cluster waits for it. */
   private get booted(): Effect.Effect<void> {
+    return this.shows(
+      ({ channels, warnings }) => channels.every(({ epoch }) => epoch !== "") && warnings.length === 0,
+      BOOT_MAX_MS
+    ).pipe(Effect.flatMap((isThere) => (isThere ? Effect.void : Effect.die(new Error("the cluster did not begin")))))
+  }
+
+  /**
+   * Every channel is owned by a node that lives, and so many nodes count as living as there are: a process that began
+   * anew leaves the node behind that it was, whose channels are still to move when nobody pings it in vain any more. Of a
+   * cluster without collections nothing else tells that it is back.
+   */
+  private owned(processes: number, ms: number): Effect.Effect<boolean> {
+    return this.shows(({ channels, nodes }) => {
+      const alive = new Set(nodes.filter((node) => node.alive).map(({ id }) => id))
+      return alive.size === processes && channels.every(({ node }) => alive.has(node))
+    }, ms)
+  }
+
+  /** Asks for the status until it is as `wanted`; false if it was not in time. */
+  private shows(wanted: (status: ClusterStatus) => boolean, ms: number): Effect.Effect<boolean> {
     const { cluster } = this
     const asks = Effect.gen(function* () {
       const bus = yield* Bus
@@ -180,16 +234,17 @@ class Run {
         )
         if (asked._tag === "Success" && asked.success.headers === undefined) {
           const { data } = JSON.parse(utf8.decode(asked.success.data)) as { readonly data: ClusterStatus }
-          if (data.channels.every(({ epoch }) => epoch !== "") && data.warnings.length === 0) return
+          if (wanted(data)) return true
         }
         yield* Effect.sleep(LOOK_MS)
       }
     })
     const program = Effect.scoped(Effect.provide(asks, cluster.broker.layer))
-    return on(cluster.client(AUDITOR), Effect.timeout(program, BOOT_MAX_MS)).pipe(
-      Effect.flatMap((exit) =>
-        Exit.isSuccess(exit) ? Effect.void : Effect.die(new Error(`the cluster did not begin: ${String(exit.cause)}`))
-      )
+    // The time is over where it is asked: who waits here for the answer could stop waiting, and not the asking.
+    const timed = Effect.timeoutOrElse(program, { duration: ms, orElse: () => Effect.succeed(false) })
+    return on(cluster.client(AUDITOR), timed).pipe(
+      Effect.flatMap((exit) => (Exit.isSuccess(exit) ? Effect.succeed(exit.value) : Effect.failCause(exit.cause))),
+      Effect.orDie
     )
   }
 
@@ -204,34 +259,50 @@ class Run {
     )
   }
 
-  /** Somebody who asks now: by a session of its own, one after the other. */
+  /** Somebody who asks now: by a session of its own, one after the other; last for what may not be served any more. */
   private asks(ops: (name: string) => ReadonlyArray<Unnumbered>): Effect.Effect<void> {
-    return Effect.suspend(() => {
-      const { dropped, names } = this.collections()
-      const all = names.filter((name) => !dropped.has(name)).flatMap(ops)
+    const ask = (names: ReadonlyArray<string>, timeoutMs: number, depth = 1) => {
       const plan: Client = {
         name: `${AUDITOR}-${++this.auditors}`,
         manner: "library",
         form: "binary",
-        depth: 1,
-        timeoutMs: PROBE_TIMEOUT_MS,
-        ops: all.map((op) => ({ ...op, id: this.probeIds++, at: 0 }) as Op)
+        depth,
+        timeoutMs,
+        ops: names.flatMap(ops).map((op) => ({ ...op, id: this.probeIds++, at: 0 }) as Op)
       }
       return this.client(plan, this.probes, Infinity)
+    }
+    return Effect.suspend(() => {
+      const { dropped, names, rotten } = this.collections()
+      const asked = names.filter((name) => !dropped.has(name))
+      const whole = ask(
+        asked.filter((name) => !rotten.has(name)),
+        PROBE_TIMEOUT_MS
+      )
+      if (rotten.size === 0) return whole
+      const rest = ask(
+        asked.filter((name) => rotten.has(name)),
+        ROTTEN_TIMEOUT_MS,
+        ROTTEN_AT_ONCE
+      )
+      return Effect.andThen(whole, rest)
     })
   }
 
-  /** Those that are there now, as nobody in the world can know it. */
+  /** Those that are made and there now, as nobody in the world can know it. */
   private collections() {
-    const lives = livesOf(stepsOf(this.cluster.ledger.facts))
-    const names = [...new Set(lives.filter(({ dropped }) => dropped === undefined).map(({ name }) => name))]
+    const { facts } = this.cluster.ledger
+    const lives = livesOf(stepsOf(facts))
+    const there = lives.filter(({ dropped, ready }) => ready !== undefined && dropped === undefined)
+    const names = [...new Set(there.map(({ name }) => name))]
     // A drop that is on its way, or of which nobody knows, may still come.
     const dropped = new Set(
       this.history.operations
         .filter(({ asked, outcome }) => asked._tag === "Drop" && (outcome === undefined || outcome._tag === "Unknown"))
         .map(({ collection }) => collection)
     )
-    return { names, dropped }
+    const rotten = new Set(lives.filter((life) => damageTo(life, facts).length > 0).map(({ name }) => name))
+    return { names, dropped, rotten }
   }
 
   /** It takes a write of every collection, shows it, and seals it. */

@@ -74,6 +74,15 @@ const timeless = new Proxy(Date, {
   get: (target, name) => (name === "now" ? forbidden("Date.now") : Reflect.get(target, name))
 })
 
+/** Effect gives functions hashes by chance, when it compares what two fibers died of. One for all is as good, and the same. */
+const unlessHashed = (leak: () => never) => (): number => {
+  const { stackTraceLimit } = Error
+  Error.stackTraceLimit = 2
+  const { stack = "" } = new Error()
+  Error.stackTraceLimit = stackTraceLimit
+  return stack.includes("/effect/dist/Hash.js") ? 0.5 : leak()
+}
+
 const patterned =
   (allocate: (size: number) => Buffer) =>
   (size: number): Buffer =>
@@ -99,7 +108,7 @@ const replacements: ReadonlyArray<Replacement> = [
     value: Object.assign(forbidden("process.hrtime"), { bigint: forbidden("process.hrtime") })
   },
   { holder: globalThis, name: "Date", value: timeless },
-  { holder: Math, name: "random", value: forbidden("Math.random") },
+  { holder: Math, name: "random", value: unlessHashed(forbidden("Math.random")) },
   { holder: Object.getPrototypeOf(performance) as object, name: "now", value: forbidden("performance.now") },
   { holder: AbortSignal, name: "timeout", value: forbidden("AbortSignal.timeout") },
   { holder: Promise.prototype, name: "then", value: forbidden("a promise") },

@@ -22,11 +22,12 @@ export interface Summary {
   readonly ms: number
   readonly operations: Result["operations"]
   readonly struck: { readonly [K in FaultName]?: Struck }
+  readonly fired: Result["fired"]
 }
 
 export const summaryOf = (result: Result): Summary => {
-  const { checkpoints, died, events, hash, ms, operations, seed, struck, vacuous, violations } = result
-  return { seed, violations, died, vacuous, hash, checkpoints, events, ms, operations, struck }
+  const { checkpoints, died, events, fired, hash, ms, operations, seed, struck, vacuous, violations } = result
+  return { seed, violations, died, vacuous, hash, checkpoints, events, ms, operations, struck, fired }
 }
 
 /** Of a run whose process said nothing more. */
@@ -40,7 +41,8 @@ export const lost = (seed: string, why: string): Summary => ({
   events: 0,
   ms: 0,
   operations: { asked: 0, done: 0, unknown: 0 },
-  struck: {}
+  struck: {},
+  fired: {}
 })
 
 /** What can be wrong with a run: a property does not hold, it died, or it is not the same twice. */
@@ -67,6 +69,13 @@ export interface FaultTotal extends Struck {
   readonly seedsInFlight: number
 }
 
+export interface SiteTotal {
+  readonly site: string
+  readonly times: number
+  /** In how many runs. */
+  readonly seeds: number
+}
+
 export interface Totals {
   readonly runs: number
   readonly failed: number
@@ -78,12 +87,14 @@ export interface Totals {
   readonly done: number
   readonly unknown: number
   readonly faults: ReadonlyArray<FaultTotal>
+  readonly sites: ReadonlyArray<SiteTotal>
 }
 
 /** Numbers in it differ from run to run. */
 const reasonOf = (why: string): string => why.replace(/\d+/g, "#")
 
-export const totalsOf = (all: ReadonlyArray<Summary>): Totals => {
+/** `sites`: all that there are, so that one that never fired is seen. */
+export const totalsOf = (all: ReadonlyArray<Summary>, sites: ReadonlyArray<string>): Totals => {
   const sum = (of: (each: Summary) => number) => all.reduce((total, each) => total + of(each), 0)
   const reasons = new Map<string, number>()
   const isFailed = (each: Summary) => failuresOf(each).length > 0
@@ -106,6 +117,11 @@ export const totalsOf = (all: ReadonlyArray<Summary>): Totals => {
       inFlight: sum(({ struck }) => struck[kind]?.inFlight ?? 0),
       seeds: all.filter(({ struck }) => (struck[kind]?.times ?? 0) > 0).length,
       seedsInFlight: all.filter(({ struck }) => (struck[kind]?.inFlight ?? 0) > 0).length
+    })),
+    sites: sites.map((site) => ({
+      site,
+      times: sum(({ fired }) => fired[site] ?? 0),
+      seeds: all.filter(({ fired }) => (fired[site] ?? 0) > 0).length
     }))
   }
 }

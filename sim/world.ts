@@ -8,10 +8,12 @@
  *    timers and answers of it are dropped, and no finalizer runs.
  * 3. A fiber can lose its turn before any operation, with the probability `preempt`. One that another fiber wakes or
  *    begins always does: Effect would run it inside of the other, where nothing could come between.
- * 4. Every event that ran is in the trace: same seed, same hash, in every process.
+ * 4. A site in the code fires only if it is active in this run, which its name and the seed decide.
+ * 5. Every event that ran is in the trace: same seed, same hash, in every process.
  */
 import { Cause, Clock, Context, Duration, Effect, Exit, Logger, Random, Scheduler } from "effect"
 import { hashKey } from "../protocols/keys.ts"
+import { Sites } from "../runtime/buggify.ts"
 import { type Keep, nameHash, Trace } from "./trace.ts"
 
 /** One stream of chance. Each use has its own, so that a draw more in one does not shift the others. */
@@ -78,6 +80,8 @@ export interface Line {
 
 export interface WorldOptions {
   readonly preempt?: number
+  /** Whether sites in the code fire: runtime/buggify.ts. */
+  readonly buggify?: boolean
   /** More events than this are taken for a loop that never ends. */
   readonly eventsMax?: number
   /** Events of the trace to keep as they are. */
@@ -86,6 +90,10 @@ export interface WorldOptions {
 
 /** Milliseconds since 1970 at which every world begins. */
 export const BEGINNING = 1_700_000_000_000
+/** So many of the sites are active in a run, and one that is fires at so many of its passes. FoundationDB's numbers. */
+const SITE_ACTIVE = 0.25
+const SITE_FIRES = 0.25
+const TURN = "turn"
 /** Of the lines that nodes logged, the newest. */
 const LINES_MAX = 1_000
 
@@ -95,17 +103,25 @@ export class World {
   /** Virtual milliseconds since the beginning. */
   now = 0
   events = 0
+  /** How many of them were turns of fibers: as many more as they are preempted. */
+  turns = 0
   /** Called after every event: to check what must always hold, or to crash somebody just here. */
   afterEach: () => void = () => {}
   /** Called by every part of the world that makes something go wrong, when it does: what it was, and for which node. */
   struck: (kind: string, node?: SimNode) => void = () => {}
+  /** Called with every warning and worse that a node logs. */
+  heard: (line: Line) => void = () => {}
   readonly trace: Trace
   /** The newest warnings and worse that nodes logged. */
   readonly lines: Array<Line> = []
   /** What died, or logged that something did: a run with any has failed. */
   readonly faults: Array<string> = []
+  /** How often each site in the code fired. */
+  readonly fired = new Map<string, number>()
   /** Whether a fiber had its turn in the event that runs. */
   taken = false
+  private readonly buggify: boolean
+  private readonly active = new Map<string, boolean>()
   private readonly eventsMax: number
   private readonly order: Chance
   private readonly heap: Array<Scheduled> = []
@@ -115,6 +131,7 @@ export class World {
   constructor(seed: string | number, options: WorldOptions = {}) {
     this.seed = String(seed)
     this.preempt = options.preempt ?? 0.1
+    this.buggify = options.buggify ?? false
     this.eventsMax = options.eventsMax ?? 2_000_000
     this.trace = new Trace(options.keep)
     this.order = this.chance("order")
@@ -154,10 +171,25 @@ export class World {
     throw this.failed((exit as Exit.Failure<A, E>).cause)
   }
 
-  /** Remembers what a node logged. */
+  /** Whether a site fires at this pass, by the chance of the node that passes it. */
+  fires(site: string, chance: Chance): boolean {
+    if (!this.buggify) return false
+    let isActive = this.active.get(site)
+    if (isActive === undefined) {
+      isActive = this.chance(`site ${site}`).happens(SITE_ACTIVE)
+      this.active.set(site, isActive)
+    }
+    if (!isActive || !chance.happens(SITE_FIRES)) return false
+    this.fired.set(site, (this.fired.get(site) ?? 0) + 1)
+    return true
+  }
+
+  /** Remembers what a node logged. A defect is a bug, whatever level it was found worth: a handler that died, say. */
   log(line: Line): void {
     if (this.lines.push(line) >= 2 * LINES_MAX) this.lines.splice(0, LINES_MAX)
-    if (line.level === "Fatal") this.faults.push(textOf(line))
+    this.heard(line)
+    const isDefect = line.cause.reasons.some(({ _tag }) => _tag === "Die")
+    if (line.level === "Fatal" || isDefect) this.faults.push(textOf(line))
   }
 
   private failed(what: string | Cause.Cause<unknown>): Error {
@@ -194,6 +226,7 @@ export class World {
         this.trace.add(this.now, node.name, node.hash, life, label)
       }
       this.events++
+      if (label === TURN) this.turns++
       this.taken = false
       run()
       this.afterEach()
@@ -309,6 +342,7 @@ export class SimNode {
     const { life, world } = this
     const turns = world.chance(`turns of ${this.name} ${life}`)
     const draws = world.chance(`draws of ${this.name} ${life}`)
+    const sites = world.chance(`sites of ${this.name} ${life}`)
     const wall = () => BEGINNING + Math.floor(world.now + this.skewMs + this.drifted())
     const nanos = () => BigInt(Math.floor(world.now * 1_000)) * 1_000n
     const sleep = (duration: Duration.Duration): Effect.Effect<void> => {
@@ -330,7 +364,7 @@ export class SimNode {
     }
     const dispatcher: Scheduler.SchedulerDispatcher = {
       scheduleTask: (task) => {
-        world.after(this.slowMs > 0 ? turns.next() * this.slowMs : 0, task, this, life, "turn")
+        world.after(this.slowMs > 0 ? turns.next() * this.slowMs : 0, task, this, life, TURN)
       },
       flush: () => {}
     }
@@ -358,6 +392,10 @@ export class SimNode {
         nextIntUnsafe: () => Math.floor(draws.between(Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER))
       }),
       Context.add(Logger.CurrentLoggers, new Set([logger])),
+      Context.add(Sites, {
+        fires: (site) => world.fires(site, sites),
+        time: (most) => most ** sites.next()
+      }),
       Context.add(Here, this)
     )
   }

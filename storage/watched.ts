@@ -1,7 +1,7 @@
 /**
  * A watch as a map that follows its keys for ever. It is a cache: it may be behind, but never goes back. After a break
  * keys that the new picture lacks are gone, once the watch has come past them: a picture of a server that is behind lacks
- * what is newer. Decide by a write that succeeds, never by what stands here.
+ * what is newer. And what it has that is gone here stays gone. Decide by a write that succeeds, never by what stands here.
  */
 import { Effect, type Scope, Stream } from "effect"
 import type { Entry, WatchEvent } from "./meta.ts"
@@ -28,13 +28,15 @@ export const follow = Effect.fnUntraced(function* (
   caughtUp: () => void = () => {}
 ): Effect.fn.Return<Watched, never, Scope.Scope> {
   const entries = new Map<string, Entry>()
+  /** Of all changes up to here nothing is missing. */
+  let told = 0
   let complete = false
   let waitMs = RENEW_FIRST_MS
   let wake: (() => void) | undefined
 
   const set = (entry: Entry) => {
     const known = entries.get(entry.key)
-    if (known !== undefined && known.revision >= entry.revision) return
+    if (entry.revision <= (known?.revision ?? told)) return
     entries.set(entry.key, entry)
     changed(entry.key, entry)
   }
@@ -43,37 +45,38 @@ export const follow = Effect.fnUntraced(function* (
   }
 
   const once = Effect.suspend(() => {
+    let isCaughtUp = false
     /** What stood here when this watch began, and was not told again. */
     const before = new Map(entries)
     /** All that this watch would tell up to `revision` it has told. */
     const passed = (revision: number) => {
+      // A picture that was taken where everything is decided has no revision of its own.
+      if (isCaughtUp && Number.isFinite(revision)) told = Math.max(told, revision)
       for (const [key, entry] of before) {
         if (entry.revision > revision) continue
         before.delete(key)
         if (entries.get(key) === entry) forget(key)
       }
     }
-    let isCaughtUp = false
-    return Stream.runForEach(watch(), (event) =>
-      Effect.sync(() => {
-        if (event._tag === "Put") {
-          before.delete(event.entry.key)
-          set(event.entry)
-          if (isCaughtUp) passed(event.entry.revision)
-        } else if (event._tag === "Deleted") {
-          // Of a picture that is behind: what stands here has come since.
-          if ((entries.get(event.key)?.revision ?? 0) < event.revision) forget(event.key)
-          passed(event.revision)
-        } else {
-          isCaughtUp = true
-          passed(event.revision)
-          complete = true
-          waitMs = RENEW_FIRST_MS
-          wake?.()
-          caughtUp()
-        }
-      })
-    )
+    const learn = (event: WatchEvent) => {
+      if (event._tag === "Put") {
+        before.delete(event.entry.key)
+        set(event.entry)
+        if (isCaughtUp) passed(event.entry.revision)
+      } else if (event._tag === "Deleted") {
+        // Of a picture that is behind: what stands here has come since.
+        if ((entries.get(event.key)?.revision ?? 0) < event.revision) forget(event.key)
+        passed(event.revision)
+      } else {
+        isCaughtUp = true
+        passed(event.revision)
+        complete = true
+        waitMs = RENEW_FIRST_MS
+        wake?.()
+        caughtUp()
+      }
+    }
+    return Stream.runForEachArray(watch(), (events) => Effect.sync(() => events.forEach(learn)))
   })
 
   yield* once.pipe(

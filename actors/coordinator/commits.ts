@@ -7,6 +7,7 @@ import type { CoordinatorProtocol } from "../../protocols/coordinator.ts"
 import { failure } from "../../protocols/errors.ts"
 import { limits } from "../../protocols/limits.ts"
 import { type Manifest, metadata, metaKey } from "../../protocols/metadata.ts"
+import { buggify, type Sites } from "../../runtime/buggify.ts"
 import type { Settings } from "../../runtime/node.ts"
 import type { Handlers } from "../../runtime/remote.ts"
 import { type Draft, manifestOf, type Truth, type View } from "./truth.ts"
@@ -26,9 +27,21 @@ const putManifest = (draft: Draft, manifest: Manifest): void => {
   draft.put("manifest", metaKey.manifest(manifest.collection, manifest.shard), manifest)
 }
 
+const FLUSH_MS = 5_000
+
+/** An index can be long on its way, and its shard be flushed meanwhile. */
+const flushBefore = Effect.fnUntraced(function* (truth: Truth, attempt: string) {
+  const waiting = truth.get("attempt", metaKey.attempt(attempt))
+  if (waiting === undefined || !(yield* buggify("an index is committed after a flush"))) return
+  const { collection, shard } = waiting
+  const { version } = manifestOf(truth, collection, shard)
+  yield* truth.changed.within(FLUSH_MS, () => manifestOf(truth, collection, shard).version > version)
+})
+
 export const commitCalls = (
   truth: Truth,
-  settings: Settings
+  settings: Settings,
+  sites: Sites
 ): Pick<Calls, "BeginFlush" | "CommitFlush" | "CommitIndex" | "AbandonAttempt"> => ({
   BeginFlush: ({ collection, node, shard }) =>
     truth.commit((draft) => {
@@ -67,7 +80,8 @@ export const commitCalls = (
         deletes: deletes === null ? now.deletes : [...now.deletes, deletes]
       })
       draft.remove(metaKey.attempt(attempt))
-      if (segment !== null && segment.rows >= settings.indexRowsMin) {
+      const isLarge = segment !== null && segment.rows >= settings.indexRowsMin
+      if (segment !== null && isLarge !== sites.fires("an index against the rule")) {
         draft.put("job", metaKey.job(segment.id), {
           id: segment.id,
           collection,
@@ -82,8 +96,9 @@ export const commitCalls = (
       return { version }
     }),
 
-  CommitIndex: ({ attempt, index }) =>
-    truth.commit((draft) => {
+  CommitIndex: Effect.fnUntraced(function* ({ attempt, index }) {
+    yield* flushBefore(truth, attempt)
+    return yield* truth.commit((draft) => {
       const alive = draft.get("attempt", metaKey.attempt(attempt))
       if (alive === undefined) {
         for (const { segments } of draft.all("manifest")) {
@@ -102,7 +117,8 @@ export const commitCalls = (
       })
       draft.remove(metaKey.attempt(attempt))
       return {}
-    }),
+    })
+  }),
 
   AbandonAttempt: ({ attempt, reason }) =>
     truth

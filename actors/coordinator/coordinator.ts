@@ -3,7 +3,7 @@
  * segment and who builds which index, gives out time, and keeps the manifests. Whatever it decides is committed
  * before it is acted on, by a commit that an older or a newer coordinator cannot make.
  */
-import { Effect, Exit, FiberMap, Scope } from "effect"
+import { Effect, Exit, FiberMap, Scope, Semaphore } from "effect"
 import { CoordinatorProtocol } from "../../protocols/coordinator.ts"
 import { DataNodeProtocol } from "../../protocols/data-node.ts"
 import { type ElanusError, failure } from "../../protocols/errors.ts"
@@ -12,6 +12,7 @@ import { NodeProtocol } from "../../protocols/node.ts"
 import { utf8 } from "../../protocols/wire.ts"
 import { activate } from "../../runtime/actor.ts"
 import type { Bus } from "../../runtime/bus.ts"
+import { buggify, Sites, stall } from "../../runtime/buggify.ts"
 import { Catalog } from "../../runtime/catalog.ts"
 import { makeLiveness } from "../../runtime/membership.ts"
 import { Node } from "../../runtime/node.ts"
@@ -23,7 +24,7 @@ import { Meta } from "../../storage/meta.ts"
 import type { Objects } from "../../storage/objects.ts"
 import { nonce } from "../nonce.ts"
 import { COORDINATOR } from "../addresses.ts"
-import { collectionCalls, collectionKeeper } from "./collections.ts"
+import { collectionCalls, collectionKeeper, isMoving } from "./collections.ts"
 import { commitCalls } from "./commits.ts"
 import { jobKeeper } from "./jobs.ts"
 import { coordinatorLifecycle } from "./lifecycle.ts"
@@ -53,6 +54,7 @@ export const coordinator = Effect.gen(function* () {
   const leases = yield* Leases
   const log = yield* Log
   const meta = yield* Meta
+  const sites = yield* Sites
   const nodes = yield* remote(NodeProtocol)
   const dataNodes = yield* remote(DataNodeProtocol)
   const liveness = yield* makeLiveness
@@ -85,6 +87,7 @@ export const coordinator = Effect.gen(function* () {
         yield* Effect.sleep(RETRY_MS)
         continue
       }
+      yield* stall("before the coordinator's lease is taken", 1_000)
       const outcome = yield* leases.put(leaseKey.coordinator, lease, held?.revision ?? 0, node.settings.leaseTtlMs)
       if (outcome._tag === "Done") {
         revision = outcome.value
@@ -94,9 +97,15 @@ export const coordinator = Effect.gen(function* () {
     }
   })
 
+  /** Who is late to renew is late to hear of a successor, and what it gives out and decides till then counts for nothing. */
+  const attention = Semaphore.makeUnsafe(1)
+  const unaware = attention.withPermit(stall("before a deposed coordinator is silent", 10_000))
+
   const renew = Effect.gen(function* () {
     while (true) {
       yield* Effect.sleep(node.settings.leaseTtlMs / 3)
+      if (yield* buggify("a coordinator steps down")) return { type: "Deposed" } as const
+      yield* attention.withPermit(stall("before the coordinator's lease is renewed", 10 * node.settings.leaseTtlMs))
       const outcome = yield* leases.put(leaseKey.coordinator, lease, revision, node.settings.leaseTtlMs)
       if (outcome._tag === "Done") {
         revision = outcome.value
@@ -106,7 +115,7 @@ export const coordinator = Effect.gen(function* () {
       if (found._tag === "Failure") continue
       if (found.success._tag === "None") revision = 0
       else if (utf8.decode(found.success.value.value) === node.id) revision = found.success.value.revision
-      else return { type: "Deposed" } as const
+      else return yield* Effect.as(unaware, { type: "Deposed" } as const)
     }
   })
 
@@ -139,6 +148,7 @@ export const coordinator = Effect.gen(function* () {
     )
     // Before anything is written: who cannot read the metadata must not depose somebody who can.
     yield* checkFormat(picture.entries)
+    yield* stall("between a picture and the epoch on it", 1_000)
     const outcome = yield* meta.commit(
       [
         { key: metaKey.epoch, value: metadata.epoch.encode({ node: node.id, nonce: mine }) },
@@ -185,6 +195,7 @@ export const coordinator = Effect.gen(function* () {
       const there = yield* Effect.result(log.open(channel))
       if (there._tag === "Success") continue // an earlier bootstrap that did not get to its end
       if (there.failure.reason !== "missing") return yield* failure("unavailable", there.failure.detail)
+      yield* stall("between two logs of a new cluster", 200)
       yield* log
         .create(channel)
         .pipe(
@@ -200,16 +211,16 @@ export const coordinator = Effect.gen(function* () {
     const work = Effect.gen(function* () {
       yield* serve(CoordinatorProtocol, COORDINATOR, {
         ...collectionCalls(truth, oracle),
-        ...commitCalls(truth, node.settings),
+        ...commitCalls(truth, node.settings, sites),
         Grant: ({ count, kind }) => oracle.grant(kind, count),
         Status: () => truth.commit(() => status(truth))
       })
       const kept = yield* FiberMap.make<string>()
       while (true) {
         yield* reconcile(truth)
-        for (const { id, state } of truth.all("collection")) {
-          if (state === "creating" || state === "dropping") {
-            yield* FiberMap.run(kept, id, provide(collectionKeeper(truth, id)), { onlyIfMissing: true })
+        for (const each of truth.all("collection")) {
+          if (isMoving(each)) {
+            yield* FiberMap.run(kept, each.id, provide(collectionKeeper(truth, each.id)), { onlyIfMissing: true })
           }
         }
         for (const { id } of truth.all("job")) {
@@ -221,9 +232,8 @@ export const coordinator = Effect.gen(function* () {
           )
         }
         const unkept = () =>
-          [...truth.all("collection")].some(
-            ({ id, state }) => (state === "creating" || state === "dropping") && !FiberMap.hasUnsafe(kept, id)
-          ) || [...truth.all("job")].some(({ id, state }) => state !== "failed" && !FiberMap.hasUnsafe(kept, id))
+          [...truth.all("collection")].some((each) => isMoving(each) && !FiberMap.hasUnsafe(kept, each.id)) ||
+          [...truth.all("job")].some(({ id, state }) => state !== "failed" && !FiberMap.hasUnsafe(kept, id))
         yield* Effect.raceFirst(
           truth.changed.within(LOOK_MS, () => homeless(truth) || unkept()),
           catalog.changed.within(LOOK_MS, () => homeless(truth))
@@ -231,9 +241,8 @@ export const coordinator = Effect.gen(function* () {
       }
     })
     const succeeded = catalog.changed.until(() => catalog.epoch() > truth.epoch)
-    yield* Effect.raceFirst(Effect.scoped(provide(work)), Effect.raceFirst(truth.deposed, succeeded)).pipe(
-      Effect.ignore
-    )
+    const over = Effect.raceFirst(truth.deposed, Effect.andThen(succeeded, unaware))
+    yield* Effect.ignore(Effect.raceFirst(Effect.scoped(provide(work)), over))
     yield* Scope.close(scope, Exit.void)
     return { type: "Deposed" } as const
   })
@@ -251,24 +260,38 @@ export const coordinator = Effect.gen(function* () {
   // ---- decisions
 
   const channelsOf = (truth: Truth) => channelNumbers(truth.get("format", metaKey.format)!)
-  const assignmentsToMake = (truth: Truth) => {
+  const assignmentsToMake = (truth: Truth, alive = aliveWith("streaming-node")) => {
     const of = (channel: number) => truth.get("assignment", metaKey.assignment(channel))?.node
-    return place(channelsOf(truth), aliveWith("streaming-node"), of, () => 1)
+    return place(channelsOf(truth), alive, of, () => 1)
   }
-  const placementsToMake = (truth: Truth) => {
+  const placementsToMake = (truth: Truth, alive = aliveWith("query-node")) => {
     const segments = [...truth.all("manifest")]
       .filter(({ collection }) => truth.get("collection", metaKey.collection(collection))?.state === "ready")
-      .flatMap(({ collection, segments, shard }) => segments.map((segment) => ({ collection, shard, segment })))
-    const of = ({ collection, segment, shard }: (typeof segments)[number]) =>
-      truth.get("placement", metaKey.placement(collection, shard))?.nodes[segment.id]
-    return place(segments, aliveWith("query-node"), of, ({ segment }) => segment.data.bytes)
+      .flatMap(({ collection, segments, shard }) => {
+        const nodes = truth.get("placement", metaKey.placement(collection, shard))?.nodes
+        return segments.map((segment) => ({ collection, shard, segment, node: nodes?.[segment.id] }))
+      })
+    return place(
+      segments,
+      alive,
+      ({ node }) => node,
+      ({ segment }) => segment.data.bytes
+    )
   }
   const homeless = (truth: Truth) => assignmentsToMake(truth).length > 0 || placementsToMake(truth).length > 0
 
   const reconcile = Effect.fnUntraced(function* (truth: Truth) {
-    const assignments = assignmentsToMake(truth)
-    const placements = placementsToMake(truth)
+    let assignments = assignmentsToMake(truth)
+    let placements = placementsToMake(truth)
     if (assignments.length === 0 && placements.length === 0) return
+    // Nobody needs a reason to give what a node has to another one.
+    if (yield* buggify("channels move without need")) {
+      assignments = assignmentsToMake(truth, aliveWith("streaming-node").slice(1))
+    }
+    if (yield* buggify("segments move without need")) {
+      placements = placementsToMake(truth, aliveWith("query-node").slice(1))
+    }
+    yield* stall("between a placing and its commit", 1_000)
     yield* Effect.ignore(
       truth.commit((draft) => {
         for (const { item: channel, node: chosen } of assignments) {
@@ -283,6 +306,8 @@ export const coordinator = Effect.gen(function* () {
         }
         for (const { item, node: chosen } of placements) {
           const { collection, segment, shard } = item
+          // Dropped since it was looked at: nobody would take the placement away again.
+          if (draft.get("manifest", metaKey.manifest(collection, shard)) === undefined) continue
           const key = metaKey.placement(collection, shard)
           const now = draft.get("placement", key) ?? { collection, shard, nodes: {} }
           draft.put("placement", key, { ...now, nodes: { ...now.nodes, [segment.id]: chosen } })

@@ -4,6 +4,7 @@ import type { DataNodeProtocol } from "../../protocols/data-node.ts"
 import { limits } from "../../protocols/limits.ts"
 import { metaKey } from "../../protocols/metadata.ts"
 import { activate, type Keep, type Self } from "../../runtime/actor.ts"
+import { buggify, stall } from "../../runtime/buggify.ts"
 import type { Remote } from "../../runtime/remote.ts"
 import { jobLifecycle } from "./lifecycle.ts"
 import { leastLoaded } from "./placing.ts"
@@ -73,6 +74,7 @@ export const jobKeeper = ({ alive, dataNodes, truth }: JobDeps, id: string) =>
                 })
               )
             )
+            yield* stall("between a job's attempt and its node", 2_000)
             if (begun._tag === "Success") return { type: "Assigned", attempt, node }
           }
           yield* Effect.sleep(LOOK_MS)
@@ -105,6 +107,7 @@ export const jobKeeper = ({ alive, dataNodes, truth }: JobDeps, id: string) =>
                 return tries >= limits.jobTriesMax ? { type: "GaveUp" } : { type: "Lost" }
               }
               if (answer._tag === "Failure" && !alive().includes(node!)) return { type: "Lost" }
+              if (yield* buggify("a job is taken back")) return { type: "Lost" }
               yield* truth.changed.within(LOOK_MS, () => segmentToDo() === undefined)
             }
           })

@@ -30,8 +30,8 @@ export const coordinatorLifecycle = setup({
 export const collectionLifecycle = setup({
   types: {} as {
     context: Record<string, never>
-    events: { type: "Provisioned" } | { type: "Drop" } | { type: "Swept" }
-    tags: "provision" | "sweep"
+    events: { type: "Provisioned" } | { type: "Drop" } | { type: "Closed" } | { type: "Swept" }
+    tags: "provision" | "close" | "sweep"
   }
 }).createMachine({
   id: "collection",
@@ -40,7 +40,9 @@ export const collectionLifecycle = setup({
   states: {
     /** Its shards get their first manifests. */
     creating: { tags: ["provision"], on: { Provisioned: "ready", Drop: "dropping" } },
-    ready: { on: { Drop: "dropping" } },
+    ready: { on: { Drop: "closing" } },
+    /** It will go. Owners that know take no write for it any more; here are those that do not know yet. */
+    closing: { tags: ["close"], on: { Closed: "dropping" } },
     /** Nobody can see it any more; what it stored is given back. */
     dropping: { tags: ["sweep"], on: { Swept: "dropped" } },
     dropped: { type: "final" }

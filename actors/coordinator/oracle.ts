@@ -3,11 +3,12 @@
  * which begins there, is above all of this one, whatever any clock says.
  */
 import { Clock, Effect } from "effect"
-import type { Grant } from "../../protocols/coordinator.ts"
+import type { Grant, GrantKind } from "../../protocols/coordinator.ts"
 import { type ElanusError, failure } from "../../protocols/errors.ts"
 import { limits } from "../../protocols/limits.ts"
 import { metaKey } from "../../protocols/metadata.ts"
 import { COUNTER_BITS, fromMillis, later, type Timestamp } from "../../protocols/timestamp.ts"
+import { buggify } from "../../runtime/buggify.ts"
 import { makeSignal } from "../../runtime/signal.ts"
 import type { Truth } from "./truth.ts"
 
@@ -17,7 +18,7 @@ const GRANT_MAX = 1 << 18
 const EXTEND_AGAIN_MS = 100
 
 export interface Oracle {
-  readonly grant: (kind: "reader" | "writer", count: number) => Effect.Effect<Grant, ElanusError>
+  readonly grant: (kind: GrantKind, count: number) => Effect.Effect<Grant, ElanusError>
   /** Keeps the bound ahead of what is handed out; runs for as long as the term lasts. */
   readonly keepAhead: Effect.Effect<never>
 }
@@ -31,15 +32,14 @@ export const makeOracle = Effect.fnUntraced(function* (truth: Truth): Effect.fn.
   let next: Timestamp = floor
 
   const physical = () => fromMillis(clock.currentTimeMillisUnsafe())
-  const extend = Effect.suspend(() => {
+  const extend = Effect.gen(function* () {
+    const isShort = yield* buggify("a window of one timestamp")
     const to = later(next, physical()) + AHEAD
-    return Effect.map(
-      truth.commit((draft) => draft.put("oracle", metaKey.oracle, { bound: to, floor })),
-      () => {
-        bound = to
-        wanted.notify()
-      }
-    )
+    // Never back: until it is committed, timestamps are given out below the bound of before.
+    const limit = later(bound, isShort ? next + 1n : to)
+    yield* truth.commit((draft) => draft.put("oracle", metaKey.oracle, { bound: limit, floor }))
+    bound = limit
+    wanted.notify()
   })
   yield* extend
 
@@ -49,7 +49,10 @@ export const makeOracle = Effect.fnUntraced(function* (truth: Truth): Effect.fn.
         if (!Number.isInteger(count) || count < 1 || count > GRANT_MAX) {
           return yield* failure("bad-request", `a grant of ${count} timestamps`)
         }
-        const taken = kind === "reader" ? BigInt(limits.readerGap) + 1n : BigInt(count)
+        // Who was deposed cannot commit, and so nobody has given out more by now.
+        if (kind === "proven") yield* truth.commit(() => {})
+        const isWriter = kind === "writer"
+        const taken = isWriter ? BigInt(count) : BigInt(limits.readerGap) + 1n
         next = later(next, physical())
         while (next + taken >= bound) {
           wanted.notify()
@@ -58,7 +61,7 @@ export const makeOracle = Effect.fnUntraced(function* (truth: Truth): Effect.fn.
         }
         const first = next
         next += taken
-        return { first, last: kind === "reader" ? first : next - 1n, floor }
+        return { first, last: isWriter ? next - 1n : first, floor }
       }),
     keepAhead: Effect.gen(function* () {
       while (true) {

@@ -22,12 +22,14 @@ import {
   type Oracle,
   type Placement
 } from "../../protocols/metadata.ts"
+import { buggify, Sites, stall } from "../../runtime/buggify.ts"
 import { makeSignal, type Signal } from "../../runtime/signal.ts"
 import { type Entry, Meta } from "../../storage/meta.ts"
 
 /** The kinds of keys that change while a coordinator is active, by the first token of the key. */
 interface Kinds {
   readonly collection: Collection
+  readonly gone: Collection
   readonly manifest: Manifest
   readonly placement: Placement
   readonly assignment: Assignment
@@ -40,6 +42,7 @@ type Kind = keyof Kinds
 
 const isKind = (token: string): token is Kind =>
   token === "collection" ||
+  token === "gone" ||
   token === "manifest" ||
   token === "placement" ||
   token === "assignment" ||
@@ -87,6 +90,7 @@ const DEPOSED = failure("deposed", "another coordinator has taken over")
 const DECIDE_AGAIN_MS = 50
 /** A change touches a few keys; so many leave room for the last one. */
 const GROUP_KEYS = limits.commitKeysMax / 2
+const SMALL_ID = 36 ** 3
 
 /** Begins with what a takeover found at `head`, in the present scope. */
 export const makeTruth = Effect.fnUntraced(function* (
@@ -95,6 +99,7 @@ export const makeTruth = Effect.fnUntraced(function* (
   entries: ReadonlyArray<Entry>
 ): Effect.fn.Return<Truth, never, Meta | Scope.Scope> {
   const meta = yield* Meta
+  const sites = yield* Sites
   const changed = makeSignal()
   const deposed = Deferred.makeUnsafe<void>()
   const values = new Map<Kind, Map<string, unknown>>()
@@ -169,6 +174,7 @@ export const makeTruth = Effect.fnUntraced(function* (
       const outcome = yield* meta.commit(changes, head)
       switch (outcome._tag) {
         case "Done":
+          if (yield* buggify("a commit's answer is not believed")) break
           head = outcome.value
           return "done"
         case "Unavailable":
@@ -216,7 +222,8 @@ export const makeTruth = Effect.fnUntraced(function* (
     yield* changed.until(() => waiting.length > 0)
     const staged = new Staged()
     const accepted: Array<{ readonly answer: Waiting["answer"]; readonly value: unknown }> = []
-    while (waiting.length > 0 && staged.puts.size < GROUP_KEYS) {
+    const keysMax = (yield* buggify("a commit of one change")) ? 1 : GROUP_KEYS
+    while (waiting.length > 0 && staged.puts.size < keysMax) {
       const { answer, change } = waiting.shift()!
       const { draft, keep } = staged.draft()
       try {
@@ -229,6 +236,7 @@ export const makeTruth = Effect.fnUntraced(function* (
       }
     }
     if (accepted.length === 0) return
+    yield* stall("before a commit", 500)
     const outcome = yield* store(staged)
     if (outcome === "done") {
       apply(staged)
@@ -250,7 +258,12 @@ export const makeTruth = Effect.fnUntraced(function* (
     ...view,
     epoch,
     changed,
-    newId: () => `${epoch.toString(36)}-${(++ids).toString(36)}`,
+    newId: () => {
+      // So that one name begins like another; a short run has not enough of them.
+      const isLonger = ids < SMALL_ID && sites.fires("a name is a digit longer than the last")
+      ids = isLonger ? 36 ** ids.toString(36).length : ids + 1
+      return `${epoch.toString(36)}-${ids.toString(36)}`
+    },
     commit: (change) =>
       Effect.suspend(() => {
         if (over) return Effect.fail(DEPOSED)

@@ -7,6 +7,7 @@ import { type BuildIndex, DataNodeProtocol } from "../../protocols/data-node.ts"
 import { failure } from "../../protocols/errors.ts"
 import { limits } from "../../protocols/limits.ts"
 import { objectKey } from "../../protocols/metadata.ts"
+import { buggify, stall } from "../../runtime/buggify.ts"
 import { Node } from "../../runtime/node.ts"
 import { serve } from "../../runtime/remote.ts"
 import { Compute } from "../../storage/compute.ts"
@@ -30,9 +31,12 @@ export const dataNode = Effect.gen(function* () {
       M: m,
       efConstruction
     })
+    if (yield* buggify("a build fails")) return yield* failure("overloaded", "the build was given up")
+    yield* stall("between an index and its object", 1_000)
     const key = objectKey.index(collection, shard, segment.id, attempt)
     const put = yield* objects.put(key, built.parts)
     if (put._tag !== "Done") return yield* failure("unavailable", `object ${key}: ${put.detail}`)
+    yield* stall("between an index's object and its commit", 3_000)
     const index = { key, bytes: built.bytes, crc32: built.crc32 }
     yield* coordinator.call("CommitIndex", { attempt, index }, limits.requestTimeoutMs)
   })

@@ -1,17 +1,19 @@
 /**
  * The proxy: the door for clients. It reads a request from its subject, headers and body, has requests.ts carry it
- * out, and writes the answer in the form in which it was asked. It keeps nothing, so there may be any number of them.
+ * out, and writes the answer in the form in which it was asked. It keeps nothing that another could not find out, so
+ * there may be any number of them.
  */
-import { Effect } from "effect"
+import { Clock, Effect } from "effect"
 import { BINARY, binary, formatRequestId, headers, parseRequestId } from "../../protocols/client.ts"
-import { afterTries, ElanusError, failure } from "../../protocols/errors.ts"
+import { afterTries, ElanusError, type ErrorCode, failure } from "../../protocols/errors.ts"
 import { keysOf } from "../../protocols/keys.ts"
 import { limits } from "../../protocols/limits.ts"
 import type { Collection } from "../../protocols/metadata.ts"
 import type { RequestId } from "../../protocols/record.ts"
 import { CLIENT_SUBJECTS, type CollectionVerb, isWriting, parseSubject, type Target } from "../../protocols/subjects.ts"
-import { TIMESTAMP_ZERO } from "../../protocols/timestamp.ts"
+import { later, TIMESTAMP_ZERO } from "../../protocols/timestamp.ts"
 import { Bus, errorReply, type Message, type Reply } from "../../runtime/bus.ts"
+import { stall } from "../../runtime/buggify.ts"
 import { Catalog } from "../../runtime/catalog.ts"
 import { nonce } from "../nonce.ts"
 import {
@@ -28,16 +30,24 @@ import {
   writeGet,
   writeSearch
 } from "./json.ts"
+import { atMost, type Deadline, deadlineIn } from "./deadline.ts"
 import { longKey, makeRequests } from "./requests.ts"
 
 const QUEUE = "elanus-proxy"
+/** Mistakes that are one for the collection as this proxy knows it. */
+const byCollection: ReadonlySet<ErrorCode> = new Set([
+  "collection-not-found",
+  "field-not-found",
+  "wrong-dimension",
+  "bad-key"
+])
 const BINARY_HEADERS = { [headers.format]: BINARY }
 
 /** One request, as its headers have it. */
 interface Asked {
   readonly data: Uint8Array
   readonly binary: boolean
-  readonly timeoutMs: number
+  readonly deadline: Deadline
   readonly request: RequestId | undefined
 }
 
@@ -49,6 +59,7 @@ export interface ProxyCounts {
 
 export const proxy = Effect.gen(function* () {
   const bus = yield* Bus
+  const clock = yield* Clock.Clock
   const catalog = yield* Catalog
   const requests = yield* makeRequests
   const { coordinator } = requests
@@ -58,51 +69,83 @@ export const proxy = Effect.gen(function* () {
   const collectionNow = Effect.fnUntraced(function* (
     database: string,
     name: string,
-    timeoutMs: number
+    deadline: Deadline,
+    states: ReadonlyArray<Collection["state"]> = ["ready"]
   ): Effect.fn.Return<Collection, ElanusError> {
-    const { collections } = yield* coordinator.call("ListCollections", { database }, timeoutMs)
-    const found = collections.find(({ spec }) => spec.name === name)
+    const { collections } = yield* coordinator.call("ListCollections", { database }, deadline.leftMs())
+    const found = collections.find(({ spec, state }) => spec.name === name && states.includes(state))
     if (found !== undefined) return found
     return yield* failure("collection-not-found", `there is no collection ${name} in database ${database}`)
   })
 
-  /** As this proxy knows it, or else as the coordinator does. */
-  const collectionNamed = Effect.fnUntraced(function* (
-    database: string,
-    name: string
-  ): Effect.fn.Return<Collection, ElanusError> {
+  /** Collections that were dropped through this proxy, of which its watch may not have heard yet. */
+  const dropped = new Set<string>()
+  const collectionKnown = (database: string, name: string): Collection | undefined => {
     const known = catalog.collectionNamed(database, name)
-    if (known !== undefined) return known
-    const found = yield* collectionNow(database, name, limits.requestTimeoutMs)
+    return known === undefined || dropped.has(known.id) ? undefined : known
+  }
+
+  /** One that this proxy does not know. */
+  const collectionLearned = Effect.fnUntraced(function* (
+    database: string,
+    name: string,
+    deadline: Deadline
+  ): Effect.fn.Return<Collection, ElanusError> {
+    const found = yield* collectionNow(database, name, deadline)
     yield* catalog.changed.within(limits.learnTimeoutMs, () => catalog.collection(found.id)?.state === "ready")
     return found
   })
 
-  const create = Effect.fnUntraced(function* (database: string, name: string, { data, request: id, timeoutMs }: Asked) {
+  /**
+   * As the coordinator knows it, for a client lays its rows out by it. Its timestamp dates a client's first write. Without a
+   * coordinator there is none, and what is known is told nevertheless.
+   */
+  const describeNow = Effect.fnUntraced(function* (database: string, name: string, { deadline }: Asked) {
+    const known = collectionKnown(database, name)
+    const patience = known === undefined ? deadline : atMost(clock, limits.secondLookTimeoutMs, deadline)
+    const looked = yield* Effect.result(collectionNow(database, name, patience))
+    if (looked._tag === "Failure") {
+      if (known === undefined || looked.failure.code === "collection-not-found") return yield* looked.failure
+      return reply(writeAnswer(describe(known), TIMESTAMP_ZERO))
+    }
+    const found = looked.success
+    const date = yield* Effect.result(requests.fresh(atMost(clock, limits.dateTimeoutMs, deadline)))
+    // An oracle that is deposed may not have come to the time at which the collection was made.
+    const timestamp = date._tag === "Success" ? later(date.success, found.created) : TIMESTAMP_ZERO
+    return reply(writeAnswer(describe(found), timestamp))
+  })
+
+  const create = Effect.fnUntraced(function* (database: string, name: string, { data, request: id, deadline }: Asked) {
     const spec = yield* attempt(() => readCreate(database, name, parseBody(data)))
     const request = id === undefined ? String(yield* nonce) : formatRequestId(id)
-    const made = yield* coordinator.call("CreateCollection", { spec, request }, timeoutMs)
+    const made = yield* coordinator.call("CreateCollection", { spec, request }, deadline.leftMs())
     // So that the next request through this proxy finds it.
     yield* catalog.changed.within(limits.learnTimeoutMs, () => catalog.collection(made.id)?.state === "ready")
     return reply(writeAnswer(describe(made), made.created))
   })
 
-  const drop = Effect.fnUntraced(function* (database: string, name: string, { timeoutMs }: Asked) {
-    // What this proxy knows may be one that went before, and then the one of now would stay.
-    const found = yield* Effect.mapError(collectionNow(database, name, timeoutMs), (error) =>
+  const drop = Effect.fnUntraced(function* (database: string, name: string, { deadline, request }: Asked) {
+    // What this proxy knows may be one that went before, and then the one of now would stay. And who asks again for a drop
+    // that is on its way waits for it.
+    const found = yield* Effect.mapError(collectionNow(database, name, deadline, ["ready", "closing"]), (error) =>
       afterTries(error, undefined, false)
     )
-    yield* coordinator.call("DropCollection", { collection: found.id }, timeoutMs)
+    if (found.state === "ready") yield* meant(found, request)
+    yield* coordinator.call("DropCollection", { collection: found.id }, deadline.leftMs())
+    // The watch may be far behind, and it would send what is asked to the old collection, where no owner takes it.
+    for (const id of dropped) if (catalog.collection(id) === undefined) dropped.delete(id)
+    dropped.add(found.id)
     yield* catalog.changed.within(limits.learnTimeoutMs, () => catalog.collection(found.id)?.state !== "ready")
     return reply(writeAnswer({}, requests.newest()))
   })
 
   const write = Effect.fnUntraced(function* (collection: Collection, verb: "insert" | "upsert", asked: Asked) {
     const { spec } = collection
+    yield* meant(collection, asked.request)
     const rows = yield* attempt(() =>
       asked.binary ? binary.write.decode(asked.data) : readInsert(spec, parseBody(asked.data))
     )
-    const answer = yield* requests.upsert(collection, rows, asked.request, asked.timeoutMs)
+    const answer = yield* requests.upsert(collection, rows, asked.request, asked.deadline)
     if (asked.binary) return binaryReply(binary.written.encode(answer))
     const ids = keysOf(rows.keys).map(keyText)
     const data =
@@ -112,6 +155,7 @@ export const proxy = Effect.gen(function* () {
 
   const remove = Effect.fnUntraced(function* (collection: Collection, asked: Asked) {
     const { keyLengthMax } = collection.spec
+    yield* meant(collection, asked.request)
     const keys = yield* attempt(() =>
       asked.binary ? binary.keys.decode(asked.data) : readDelete(collection.spec, parseBody(asked.data))
     )
@@ -121,7 +165,7 @@ export const proxy = Effect.gen(function* () {
     if (keys.count === 0) return yield* failure("bad-request", "there are no ids")
     const long = longKey(keys, keyLengthMax)
     if (long !== undefined) return yield* long
-    const answer = yield* requests.remove(collection, keys, asked.request, asked.timeoutMs)
+    const answer = yield* requests.remove(collection, keys, asked.request, asked.deadline)
     if (asked.binary) return binaryReply(binary.written.encode(answer))
     return reply(writeAnswer({ deleteCount: answer.count }, answer.timestamp))
   })
@@ -132,7 +176,7 @@ export const proxy = Effect.gen(function* () {
       asked.binary ? binary.search.decode(asked.data) : readSearch(collection.spec, parseBody(asked.data))
     )
     if (request instanceof ElanusError) return Effect.fail(request)
-    return Effect.map(requests.search(collection, request, asked.timeoutMs), (answer) =>
+    return Effect.map(requests.search(collection, request, asked.deadline), (answer) =>
       asked.binary
         ? binaryReply(binary.hits.encode(answer))
         : reply(writeSearch(collection.spec, answer, request.outputFields))
@@ -146,28 +190,28 @@ export const proxy = Effect.gen(function* () {
     if (request.keys.type !== collection.spec.keyType) {
       return yield* failure("bad-key", `the primary key is ${collection.spec.keyType}, not ${request.keys.type}`)
     }
-    const answer = yield* requests.get(collection, request, asked.timeoutMs)
+    const answer = yield* requests.get(collection, request, asked.deadline)
     if (asked.binary) return binaryReply(binary.found.encode(answer))
     return reply(writeGet(collection.spec, answer, request.outputFields))
   })
 
-  const query = Effect.fnUntraced(function* (collection: Collection, { data, timeoutMs }: Asked) {
+  const query = Effect.fnUntraced(function* (collection: Collection, { data, deadline }: Asked) {
     const level = yield* attempt(() => readCount(parseBody(data)))
-    const { rows, timestamp } = yield* requests.count(collection, level, timeoutMs)
+    const { rows, timestamp } = yield* requests.count(collection, level, deadline)
     return reply(writeAnswer([{ "count(*)": rows }], timestamp))
   })
 
-  const flush = Effect.fnUntraced(function* (collection: Collection, { timeoutMs }: Asked) {
-    yield* requests.flush(collection, timeoutMs)
+  const flush = Effect.fnUntraced(function* (collection: Collection, { deadline }: Asked) {
+    yield* requests.flush(collection, deadline)
     return reply(writeAnswer({}, requests.newest()))
   })
 
-  const stats = Effect.fnUntraced(function* (collection: Collection, { timeoutMs }: Asked) {
-    const shards = yield* requests.stats(collection, timeoutMs)
+  const stats = Effect.fnUntraced(function* (collection: Collection, { deadline }: Asked) {
+    const shards = yield* requests.stats(collection, deadline)
     const { rows, timestamp } = yield* requests.count(
       collection,
       { consistency: "Session", token: 0n, at: undefined },
-      timeoutMs
+      deadline
     )
     const segments = shards.flatMap((shard) => shard.segments)
     return reply(
@@ -188,16 +232,10 @@ export const proxy = Effect.gen(function* () {
 
   const onKnown = (
     collection: Collection,
-    verb: Exclude<CollectionVerb, "create" | "drop">,
+    verb: Exclude<CollectionVerb, "create" | "drop" | "describe">,
     asked: Asked
   ): Effect.Effect<Reply, ElanusError> => {
     switch (verb) {
-      case "describe":
-        // Its timestamp dates a client's first write; without a coordinator there is none, and it is told nevertheless.
-        return Effect.map(
-          Effect.catch(requests.fresh(limits.dateTimeoutMs), () => Effect.succeed(TIMESTAMP_ZERO)),
-          (timestamp) => reply(writeAnswer(describe(collection), timestamp))
-        )
       case "insert":
       case "upsert":
         return write(collection, verb, asked)
@@ -224,23 +262,34 @@ export const proxy = Effect.gen(function* () {
   ): Effect.Effect<Reply, ElanusError> => {
     if (verb === "create") return create(database, name, asked)
     if (verb === "drop") return drop(database, name, asked)
-    const known = catalog.collectionNamed(database, name)
-    return known === undefined
-      ? Effect.flatMap(collectionNamed(database, name), (collection) => onKnown(collection, verb, asked))
-      : onKnown(known, verb, asked)
+    if (verb === "describe") return describeNow(database, name, asked)
+    const known = collectionKnown(database, name)
+    if (known === undefined) {
+      return Effect.flatMap(collectionLearned(database, name, asked.deadline), (found) => onKnown(found, verb, asked))
+    }
+    // The name may be another collection's by now, for which this is no mistake. Nothing was stored.
+    return Effect.catch(onKnown(known, verb, asked), (error) => {
+      if (!byCollection.has(error.code)) return Effect.fail(error)
+      const deadline = atMost(clock, limits.secondLookTimeoutMs, asked.deadline)
+      return Effect.matchEffect(collectionLearned(database, name, deadline), {
+        onSuccess: (found) => (found.id === known.id ? Effect.fail(error) : onKnown(found, verb, asked)),
+        onFailure: (now) => Effect.fail(now.code === "collection-not-found" ? now : error)
+      })
+    })
   }
 
   const onDatabase = Effect.fnUntraced(function* (
     database: string,
     verb: "list" | "status",
-    { timeoutMs }: Asked
+    { deadline }: Asked
   ): Effect.fn.Return<Reply, ElanusError> {
     if (verb === "status") {
-      const status = yield* coordinator.call("Status", {}, timeoutMs)
+      const status = yield* coordinator.call("Status", {}, deadline.leftMs())
       return reply(writeAnswer(status, requests.newest()))
     }
-    const { collections } = yield* coordinator.call("ListCollections", { database }, timeoutMs)
-    return reply(writeAnswer(collections.map(({ spec }) => spec.name).toSorted(), requests.newest()))
+    const { collections } = yield* coordinator.call("ListCollections", { database }, deadline.leftMs())
+    const ready = collections.filter(({ state }) => state === "ready")
+    return reply(writeAnswer(ready.map(({ spec }) => spec.name).toSorted(), requests.newest()))
   })
 
   /** What subjects say, remembered: clients ask the same few again and again. */
@@ -258,7 +307,7 @@ export const proxy = Effect.gen(function* () {
   const handle = (message: Message): Effect.Effect<Reply, ElanusError> => {
     const target = targetOf(message.subject)
     if (target instanceof ElanusError) return Effect.fail(target)
-    const asked = readHeaders(message)
+    const asked = readHeaders(message, clock)
     if (asked instanceof ElanusError) return Effect.fail(asked)
     return target._tag === "Collection"
       ? onCollection(target.database, target.collection, target.verb, asked)
@@ -267,9 +316,12 @@ export const proxy = Effect.gen(function* () {
 
   yield* bus.serve(CLIENT_SUBJECTS, { queue: QUEUE }, (message) => {
     counts.requests++
-    return Effect.catch(handle(message), (given) =>
+    const isWrite = isWriting(message.subject)
+    // Whoever asks may have asked another proxy by then, and much may have happened.
+    const handled = isWrite ? Effect.andThen(stall("a proxy is late", 20_000), () => handle(message)) : handle(message)
+    return Effect.catch(handled, (given) =>
       Effect.sync(() => {
-        const error = afterTries(given, undefined, isWriting(message.subject))
+        const error = afterTries(given, undefined, isWrite)
         counts.errors++
         counts.lastError = error.reason
         return errorReply(error)
@@ -296,8 +348,19 @@ const attempt = <A>(read: () => A): Effect.Effect<A, ElanusError> =>
     return found instanceof ElanusError ? Effect.fail(found) : Effect.succeed(found)
   })
 
-const readHeaders = ({ data, headers: given }: Message): Asked | ElanusError => {
-  if (given === undefined) return { data, binary: false, timeoutMs: limits.requestTimeoutMs, request: undefined }
+/**
+ * What a client names is dated by an answer that it had before; so what is of the time before a collection meant another one
+ * of that name, and was long on its way (protocols/README.md, section 5).
+ */
+const meant = ({ created, spec }: Collection, request: RequestId | undefined): Effect.Effect<void, ElanusError> =>
+  request === undefined || request.issued >= created
+    ? Effect.void
+    : Effect.fail(failure("collection-not-found", `collection ${spec.name} was made after what dates this request`))
+
+const readHeaders = ({ data, headers: given }: Message, clock: Clock.Clock): Asked | ElanusError => {
+  if (given === undefined) {
+    return { data, binary: false, deadline: deadlineIn(clock, limits.requestTimeoutMs), request: undefined }
+  }
   const format = given[headers.format]
   if (format !== undefined && format !== BINARY && format !== "json") {
     return failure("bad-request", `${headers.format} is json or ${BINARY}`)
@@ -312,5 +375,5 @@ const readHeaders = ({ data, headers: given }: Message): Asked | ElanusError => 
   if (id !== undefined && request === undefined) {
     return failure("bad-request", `${headers.request} is a timestamp of the cluster, "-" and 16 hex digits`)
   }
-  return { data, binary: format === BINARY, timeoutMs, request }
+  return { data, binary: format === BINARY, deadline: deadlineIn(clock, timeoutMs), request }
 }

@@ -22,6 +22,7 @@ import {
   pickKeys,
   shardOf
 } from "../../protocols/keys.ts"
+import type { GrantKind } from "../../protocols/coordinator.ts"
 import { limits } from "../../protocols/limits.ts"
 import type { Collection } from "../../protocols/metadata.ts"
 import type { RequestId } from "../../protocols/record.ts"
@@ -29,12 +30,14 @@ import { fieldBytesAt, pickFields, pickRows, type RowBatch, rowBatchBytes } from
 import type { FoundRows, Hits, ReadTime, Write } from "../../protocols/streaming-node.ts"
 import { fromMillis, later, type Timestamp } from "../../protocols/timestamp.ts"
 import { shortLived } from "../../protocols/memory.ts"
+import { buggify } from "../../runtime/buggify.ts"
 import { Bus } from "../../runtime/bus.ts"
 import { distanceOf } from "../../storage/distance.ts"
 import { makeCoordinator } from "../coordinator-client.ts"
 import { mergeFound, mergeHits, packRows } from "../merge.ts"
 import { nonce } from "../nonce.ts"
 import { sharedCall } from "../shared-call.ts"
+import type { Deadline } from "./deadline.ts"
 import { makeRouting } from "./routing.ts"
 
 /** A bounded read may be so old. Milvus' gracefulTime. */
@@ -58,13 +61,14 @@ export const makeRequests = Effect.gen(function* () {
   /** The same, to date the requests that bring no id; 0 once an owner found that too old, whatever our clock says. */
   let date: Timestamp = 0n
 
-  const oracle = sharedCall(
-    Effect.map(coordinator.call("Grant", { kind: "reader", count: 1 }, limits.requestTimeoutMs), ({ first }) => first)
-  )
-  const patientOracle = (timeoutMs: number) =>
-    oracle.pipe(
-      Effect.timeoutOrElse({
-        duration: timeoutMs,
+  const oracleOf = (kind: GrantKind) =>
+    sharedCall(Effect.map(coordinator.call("Grant", { kind, count: 1 }, limits.requestTimeoutMs), ({ first }) => first))
+  const anyOracle = oracleOf("reader")
+  const provenOracle = oracleOf("proven")
+  const patientOracle = (deadline: Deadline, oracle = anyOracle) =>
+    Effect.suspend(() =>
+      Effect.timeoutOrElse(oracle, {
+        duration: deadline.leftMs(),
         orElse: () => Effect.fail(failure("unavailable", "no coordinator gives out timestamps"))
       })
     )
@@ -76,21 +80,22 @@ export const makeRequests = Effect.gen(function* () {
   // ---- writes
 
   /** A timestamp from now. */
-  const fresh = (timeoutMs: number): Effect.Effect<Timestamp, ElanusError> =>
-    Effect.tap(patientOracle(timeoutMs), (timestamp) => Effect.sync(() => saw(timestamp)))
+  const fresh = (deadline: Deadline): Effect.Effect<Timestamp, ElanusError> =>
+    Effect.tap(patientOracle(deadline), (timestamp) => Effect.sync(() => saw(timestamp)))
 
   /** A timestamp from a moment ago: the newest that came by, or if that was long ago, one of the oracle's. */
-  const recent = (timeoutMs: number): Effect.Effect<Timestamp, ElanusError> =>
+  const recent = (deadline: Deadline): Effect.Effect<Timestamp, ElanusError> =>
     Effect.suspend(() =>
       date > 0n && date >= fromMillis(clock.currentTimeMillisUnsafe() - limits.requestDateAgeMs)
         ? Effect.succeed(date)
-        : fresh(timeoutMs)
+        : fresh(deadline)
     )
 
   /** Dated by an old timestamp, an owner could not tell it from one that it has forgotten. */
-  const newRequestId = (timeoutMs: number): Effect.Effect<RequestId, ElanusError> =>
+  const newRequestId = (deadline: Deadline): Effect.Effect<RequestId, ElanusError> =>
     Effect.gen(function* () {
-      return { issued: yield* recent(timeoutMs), unique: yield* nonce }
+      const isAnew = yield* buggify("a request is dated anew")
+      return { issued: yield* isAnew ? fresh(deadline) : recent(deadline), unique: yield* nonce }
     })
 
   /** Positions of the keys of each shard. */
@@ -108,15 +113,18 @@ export const makeRequests = Effect.gen(function* () {
     collection: Collection,
     keys: KeyColumn,
     id: RequestId | undefined,
-    timeoutMs: number,
+    deadline: Deadline,
     bodyOf: (rows: ReadonlyArray<number> | undefined) => Write["body"]
   ): Effect.fn.Return<WriteAnswer, ElanusError> {
-    const request = id ?? (yield* newRequestId(timeoutMs))
+    const request = id ?? (yield* newRequestId(deadline))
     const { shards } = collection.spec
+    const isTwice = yield* buggify("a write that is stored is sent again")
+    const ask = (shard: number, body: Write["body"]) => {
+      const once = routing.ask(collection, shard, "Write", (route) => ({ route, request, body }), deadline)
+      return isTwice ? Effect.tap(once, () => Effect.forkDetach(Effect.ignore(once))) : once
+    }
     const write = (shard: number, body: Write["body"]) =>
-      routing
-        .ask(collection, shard, "Write", (route) => ({ route, request, body }), timeoutMs)
-        .pipe(Effect.tapError(({ code }) => Effect.sync(() => code === "outcome-unknown" && (date = 0n))))
+      ask(shard, body).pipe(Effect.tapError(({ code }) => Effect.sync(() => code === "outcome-unknown" && (date = 0n))))
     const all = bodyOf(undefined)
     const tooLarge = (shard: number, body: Write["body"]) => {
       const bytes = body._tag === "Upsert" ? rowBatchBytes(body.rows) : keyColumnBytes(body.keys)
@@ -140,8 +148,9 @@ export const makeRequests = Effect.gen(function* () {
       const large = tooLarge(shard, body)
       if (large !== undefined) return yield* large
     }
+    const isInTurn = yield* buggify("shards are written in turn")
     const outcomes = yield* Effect.forEach(parts, ({ body, shard }) => Effect.result(write(shard, body)), {
-      concurrency: "unbounded"
+      concurrency: isInTurn ? 1 : "unbounded"
     })
     let timestamp: Timestamp = 0n
     const failed: Array<string> = []
@@ -167,18 +176,18 @@ export const makeRequests = Effect.gen(function* () {
     collection: Collection,
     rows: RowBatch,
     id: RequestId | undefined,
-    timeoutMs: number
+    deadline: Deadline
   ): Effect.fn.Return<WriteAnswer, ElanusError> {
     const problem = rowsProblem(collection, rows)
     if (problem !== undefined) return yield* problem
-    return yield* writeShards(collection, rows.keys, id, timeoutMs, (positions) => ({
+    return yield* writeShards(collection, rows.keys, id, deadline, (positions) => ({
       _tag: "Upsert",
       rows: positions === undefined ? rows : pickRows(rows, positions)
     }))
   })
 
-  const remove = (collection: Collection, keys: KeyColumn, id: RequestId | undefined, timeoutMs: number) =>
-    writeShards(collection, keys, id, timeoutMs, (positions) => ({
+  const remove = (collection: Collection, keys: KeyColumn, id: RequestId | undefined, deadline: Deadline) =>
+    writeShards(collection, keys, id, deadline, (positions) => ({
       _tag: "Delete",
       keys: positions === undefined ? keys : pickKeys(keys, positions)
     }))
@@ -203,10 +212,15 @@ export const makeRequests = Effect.gen(function* () {
   }
 
   /** The same, if the oracle has to be asked. */
-  const timeAsked = ({ consistency, token }: ReadLevel, timeoutMs: number): Effect.Effect<ReadTime, ElanusError> =>
-    Effect.map(patientOracle(timeoutMs), (now) => {
-      const enough = consistency === "Bounded" ? now - (now % fromMillis(BOUNDED_STEP_MS)) : now
-      return { _tag: consistency === "Bounded" ? "At" : "Fresh", timestamp: later(enough, token) }
+  const timeAsked = (level: ReadLevel, deadline: Deadline, oracle = anyOracle): Effect.Effect<ReadTime, ElanusError> =>
+    Effect.flatMap(patientOracle(deadline, oracle), (now): Effect.Effect<ReadTime, ElanusError> => {
+      const { consistency, token } = level
+      if (consistency === "Bounded") {
+        return Effect.succeed({ _tag: "At", timestamp: later(now - (now % fromMillis(BOUNDED_STEP_MS)), token) })
+      }
+      // Who is below what somebody gave out before was deposed. The token would hide it, and is not above all that was acknowledged.
+      if (now < token && oracle === anyOracle) return timeAsked(level, deadline, provenOracle)
+      return Effect.succeed({ _tag: "Fresh", timestamp: later(now, token) })
     })
 
   const shardsOf = (collection: Collection): ReadonlyArray<number> => collection.channels.map((_, shard) => shard)
@@ -215,7 +229,7 @@ export const makeRequests = Effect.gen(function* () {
   const readShards = <A>(
     collection: Collection,
     level: ReadLevel,
-    timeoutMs: number,
+    deadline: Deadline,
     ask: (shard: number, time: ReadTime) => Effect.Effect<A & { readonly timestamp: Timestamp }, ElanusError>
   ): Effect.Effect<{ readonly parts: ReadonlyArray<A>; readonly timestamp: Timestamp }, ElanusError> => {
     const askAll = (time: ReadTime) => {
@@ -236,22 +250,24 @@ export const makeRequests = Effect.gen(function* () {
     }
     const time = timeKnown(collection, level)
     if (time !== undefined) return askAll(time)
-    // "stale": the oracle that gave it out was deposed in between, and its successor gives out one that counts.
-    return Effect.flatMap(timeAsked(level, timeoutMs), askAll).pipe(
-      Effect.retry({ times: limits.staleTriesMax, while: ({ code }) => code === "stale" })
+    // "stale": the oracle that gave it out was deposed, and perhaps goes on; one that was not gives out one that counts.
+    const isStale = ({ code }: ElanusError) => code === "stale"
+    const again = Effect.flatMap(timeAsked(level, deadline, provenOracle), askAll).pipe(
+      Effect.retry({ times: limits.staleTriesMax, while: isStale })
     )
+    return Effect.flatMap(timeAsked(level, deadline), askAll).pipe(Effect.catchIf(isStale, () => again))
   }
 
   const search = (
     collection: Collection,
     request: SearchRequest,
-    timeoutMs: number
+    deadline: Deadline
   ): Effect.Effect<SearchAnswer, ElanusError> => {
     const { ef, level, limit, offset, queries } = request
     const problem = searchProblem(collection, request)
     if (problem !== undefined) return Effect.fail(problem)
     const wanted = limit + offset
-    const found = readShards(collection, level, timeoutMs, (shard, time) =>
+    const found = readShards(collection, level, deadline, (shard, time) =>
       routing.ask(
         collection,
         shard,
@@ -264,7 +280,7 @@ export const makeRequests = Effect.gen(function* () {
           ef: defaultEf(ef, wanted),
           queries
         }),
-        timeoutMs
+        deadline
       )
     )
     return Effect.flatMap(found, ({ parts, timestamp }) => {
@@ -277,7 +293,7 @@ export const makeRequests = Effect.gen(function* () {
         return Effect.succeed({ timestamp, counts, keys, distances, fields: undefined, vectors: NO_VECTORS })
       }
       const at: ReadLevel = { ...level, at: timestamp }
-      return Effect.map(getRows(collection, uniqueKeys(keys), at, wants.vectors, timeoutMs), ({ rows }) => ({
+      return Effect.map(getRows(collection, uniqueKeys(keys), at, wants.vectors, deadline), ({ rows }) => ({
         timestamp,
         counts,
         keys,
@@ -293,11 +309,11 @@ export const makeRequests = Effect.gen(function* () {
     keys: KeyColumn,
     level: ReadLevel,
     vectors: boolean,
-    timeoutMs: number
+    deadline: Deadline
   ): Effect.fn.Return<{ readonly rows: FoundRows; readonly timestamp: Timestamp }, ElanusError> {
     const { keyType, shards } = collection.spec
     const positions = shards === 1 ? [undefined] : bySharding(keys, shards)
-    const { parts, timestamp } = yield* readShards(collection, level, timeoutMs, (shard, time) => {
+    const { parts, timestamp } = yield* readShards(collection, level, deadline, (shard, time) => {
       const mine = positions[shard]
       const wanted = mine === undefined ? keys : pickKeys(keys, mine)
       return routing.ask(
@@ -305,7 +321,7 @@ export const makeRequests = Effect.gen(function* () {
         shard,
         "Get",
         (route, budgetMs) => ({ route, time, timeoutMs: budgetMs, keys: wanted, vectors }),
-        timeoutMs
+        deadline
       )
     })
     return {
@@ -320,10 +336,10 @@ export const makeRequests = Effect.gen(function* () {
   const get = Effect.fnUntraced(function* (
     collection: Collection,
     { keys, level, outputFields }: GetRequest,
-    timeoutMs: number
+    deadline: Deadline
   ): Effect.fn.Return<GetAnswer, ElanusError> {
     const wants = wantsOf(collection, outputFields)
-    const { rows, timestamp } = yield* getRows(collection, keys, level, wants.vectors, timeoutMs)
+    const { rows, timestamp } = yield* getRows(collection, keys, level, wants.vectors, deadline)
     // As they were asked for, those that are there.
     const have = new Set(keysOf(rows.keys))
     const asked = uniqueKeys(keys)
@@ -336,26 +352,26 @@ export const makeRequests = Effect.gen(function* () {
   const count = Effect.fnUntraced(function* (
     collection: Collection,
     level: ReadLevel,
-    timeoutMs: number
+    deadline: Deadline
   ): Effect.fn.Return<{ readonly rows: number; readonly timestamp: Timestamp }, ElanusError> {
-    const { parts, timestamp } = yield* readShards(collection, level, timeoutMs, (shard, time) =>
-      routing.ask(collection, shard, "Count", (route, budgetMs) => ({ route, time, timeoutMs: budgetMs }), timeoutMs)
+    const { parts, timestamp } = yield* readShards(collection, level, deadline, (shard, time) =>
+      routing.ask(collection, shard, "Count", (route, budgetMs) => ({ route, time, timeoutMs: budgetMs }), deadline)
     )
     return { rows: parts.reduce((total, { rows }) => total + rows, 0), timestamp }
   })
 
-  const flush = (collection: Collection, timeoutMs: number) =>
+  const flush = (collection: Collection, deadline: Deadline) =>
     Effect.forEach(
       shardsOf(collection),
       (shard) =>
-        routing.ask(collection, shard, "Flush", (route, budgetMs) => ({ route, timeoutMs: budgetMs }), timeoutMs),
+        routing.ask(collection, shard, "Flush", (route, budgetMs) => ({ route, timeoutMs: budgetMs }), deadline),
       { concurrency: "unbounded" }
     )
 
-  const stats = (collection: Collection, timeoutMs: number) =>
+  const stats = (collection: Collection, deadline: Deadline) =>
     Effect.forEach(
       shardsOf(collection),
-      (shard) => routing.ask(collection, shard, "Stats", (route) => ({ route }), timeoutMs),
+      (shard) => routing.ask(collection, shard, "Stats", (route) => ({ route }), deadline),
       { concurrency: "unbounded" }
     )
 

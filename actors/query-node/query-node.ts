@@ -9,12 +9,15 @@ import type { DeleteFile, Metric, ObjectRef, Segment as Description } from "../.
 import { QueryNodeProtocol, type SegmentGet, type SegmentRead, type SegmentSearch } from "../../protocols/query-node.ts"
 import type { FoundRows, Hits } from "../../protocols/streaming-node.ts"
 import { shortLived } from "../../protocols/memory.ts"
+import { buggify, stall } from "../../runtime/buggify.ts"
 import { Catalog } from "../../runtime/catalog.ts"
 import { Node } from "../../runtime/node.ts"
 import { serve } from "../../runtime/remote.ts"
-import { Compute } from "../../storage/compute.ts"
+import { Compute, type ComputeError } from "../../storage/compute.ts"
+import type { DeleteColumns } from "../../storage/delete-file.ts"
 import { VectorIndexes } from "../../storage/index.ts"
 import { Objects } from "../../storage/objects.ts"
+import type { StorageError } from "../../storage/outcome.ts"
 import { mergeHits, packRows } from "../merge.ts"
 import { Segment } from "./segment.ts"
 
@@ -22,6 +25,8 @@ import { Segment } from "./segment.ts"
 const SLICE_MS = 5
 
 interface Slot {
+  /** The epoch of the newest owner that had it loaded: the one whose log says what hides its rows. */
+  owner: bigint
   segment: Segment | undefined
   state: "loading" | "loaded" | "no-memory" | "failed"
   detail: string
@@ -30,10 +35,18 @@ interface Slot {
 /** A segment does not fit into what the operator gave this node. */
 class NoMemory extends Data.TaggedError("NoMemory")<{ readonly detail: string }> {}
 
+/** The keys of a delete file, fetched once for all segments of a request that lack it. */
+interface Deletes {
+  readonly to: number
+  readonly keys: Effect.Effect<DeleteColumns, StorageError | ComputeError>
+}
+
 interface LoadRequest {
+  readonly epoch: bigint
   readonly collection: string
   readonly metric: Metric
-  readonly deletes: ReadonlyArray<DeleteFile>
+  /** In the order of their records. */
+  readonly deletes: ReadonlyArray<Deletes>
   readonly flushedTo: number
 }
 
@@ -60,7 +73,7 @@ export const queryNode = Effect.gen(function* () {
     size: number,
     load: Effect.Effect<A, E>
   ): Effect.fn.Return<A, E | NoMemory> {
-    const left = node.settings.loadedBytesMax - bytes
+    const left = (yield* buggify("no room for a segment")) ? 0 : node.settings.loadedBytesMax - bytes
     if (size > left) return yield* new NoMemory({ detail: `${size} bytes more than the ${left} that are left` })
     bytes += size
     return yield* Effect.onExit(load, (exit) => Effect.sync(() => Exit.isFailure(exit) && (bytes -= size)))
@@ -76,25 +89,37 @@ export const queryNode = Effect.gen(function* () {
     segment.useIndex(yield* within(index.bytes, load), index.bytes)
   })
 
-  const bringDeletes = Effect.fnUntraced(function* (segment: Segment, request: LoadRequest) {
-    for (const file of request.deletes) {
-      if (file.to <= segment.applied) continue
-      segment.apply(yield* Effect.flatMap(fetch(file.object), (object) => compute.run("open-deletes", object)))
+  const openDeletes = Effect.fnUntraced(function* ({ object, to }: DeleteFile): Effect.fn.Return<Deletes> {
+    const open = Effect.flatMap(fetch(object), (fetched) => compute.run("open-deletes", fetched))
+    return { to, keys: yield* Effect.cached(open) }
+  })
+
+  /** File after file: if one cannot be fetched, the next try begins with that. */
+  const bringDeletes = Effect.fnUntraced(function* (segment: Segment, { deletes, flushedTo }: LoadRequest) {
+    for (const { keys, to } of deletes) {
+      if (to <= segment.applied) continue
+      segment.apply(yield* keys)
+      segment.applied = Math.max(segment.applied, to)
     }
-    segment.applied = Math.max(segment.applied, request.flushedTo)
+    segment.applied = Math.max(segment.applied, flushedTo)
   })
 
   /** Everything that the slot lacks, in the order in which it may be missed. */
   const bring = Effect.fnUntraced(function* (slot: Slot, request: LoadRequest, description: Description) {
     slot.state = "loading"
+    yield* stall("before a segment is loaded", 2_000)
     if (slot.segment === undefined) yield* bringData(slot, request, description)
     const segment = slot.segment!
+    yield* stall("between a segment and its deletes", 1_000)
     yield* bringDeletes(segment, request)
     slot.detail = ""
     if (description.index !== null && !segment.indexed) {
       // Without its index a segment is slower, and not wrong.
-      const got = yield* Effect.result(bringIndex(segment, description.index))
-      if (got._tag === "Failure") slot.detail = `not indexed: ${got.failure.detail}`
+      if (yield* buggify("an index is not loaded")) slot.detail = "not indexed: left out"
+      else {
+        const got = yield* Effect.result(bringIndex(segment, description.index))
+        if (got._tag === "Failure") slot.detail = `not indexed: ${got.failure.detail}`
+      }
     }
     slot.state = "loaded"
   })
@@ -111,7 +136,9 @@ export const queryNode = Effect.gen(function* () {
     let slots = collections.get(request.collection)
     if (slots === undefined) collections.set(request.collection, (slots = new Map()))
     let slot = slots.get(description.id)
-    if (slot === undefined) slots.set(description.id, (slot = { segment: undefined, state: "failed", detail: "" }))
+    if (slot === undefined)
+      slots.set(description.id, (slot = { owner: 0n, segment: undefined, state: "failed", detail: "" }))
+    slot.owner = request.epoch
     if (lacks(slot, request, description)) {
       const mine = slot
       mine.state = "loading"
@@ -132,20 +159,36 @@ export const queryNode = Effect.gen(function* () {
       id: description.id,
       state: slot.state,
       applied: slot.segment?.applied ?? 0,
+      knownEpoch: slot.segment?.knownEpoch ?? 0n,
+      knownLsn: slot.segment?.knownLsn ?? 0,
       indexed: slot.segment?.indexed ?? false,
       detail: slot.detail
     }
   })
 
+  const drop = ({ segment }: Slot): void => {
+    if (segment === undefined) return
+    bytes -= segment.bytes
+    segment.dispose()
+  }
+
+  /** One of those that an owner asks for, if all are loaded: while others are on their way, they would never be. */
+  const forgetOne = (collection: string, segments: ReadonlyArray<Description>): void => {
+    const slots = collections.get(collection)
+    if (slots === undefined || !segments.every(({ id }) => slots.get(id)?.state === "loaded")) return
+    const [first] = segments
+    if (first === undefined) return
+    drop(slots.get(first.id)!)
+    slots.delete(first.id)
+  }
+
   const forget = Effect.fnUntraced(function* (collection: string) {
     const slots = collections.get(collection)
     if (slots === undefined) return
     collections.delete(collection)
-    for (const [id, { segment }] of slots) {
+    for (const [id, slot] of slots) {
       yield* FiberMap.remove(loading, id)
-      if (segment === undefined) continue
-      bytes -= segment.bytes
-      segment.dispose()
+      drop(slot)
     }
   })
 
@@ -156,8 +199,12 @@ export const queryNode = Effect.gen(function* () {
     const slots = collections.get(read.collection)
     const found: Array<Segment> = []
     for (const id of read.segments) {
-      const segment = slots?.get(id)?.segment
-      if (segment === undefined) return failure("not-here", `segment ${id} is not on node ${node.id}`)
+      const slot = slots?.get(id)
+      if (slot?.segment === undefined) return failure("not-here", `segment ${id} is not on node ${node.id}`)
+      const { owner, segment } = slot
+      if (read.knownEpoch < owner) return failure("moved", `segment ${id} is asked for by epoch ${owner}`)
+      // An owner looks at what we know when it has it loaded, and this one has not.
+      if (read.knownEpoch > owner) return failure("not-here", `segment ${id} was loaded for epoch ${owner}`)
       if (segment.applied < read.tail.after) {
         return failure("not-here", `segment ${id} knows keys up to ${segment.applied}, not ${read.tail.after}`)
       }
@@ -165,6 +212,10 @@ export const queryNode = Effect.gen(function* () {
     }
     for (const segment of found) {
       const { after, upTo } = read.tail
+      if (read.knownLsn >= segment.knownLsn) {
+        segment.knownEpoch = read.knownEpoch
+        segment.knownLsn = read.knownLsn
+      }
       if (segment.applied >= upTo && upTo > after) continue
       segment.apply(read.tail)
       segment.applied = Math.max(segment.applied, upTo)
@@ -201,6 +252,8 @@ export const queryNode = Effect.gen(function* () {
     const ranks: Array<number> = []
     let since = clock.currentTimeMillisUnsafe()
     for (let i = 0; i < count; i++) {
+      // A search has its pauses, and in one of them its segment may go.
+      if (segment.isDisposed) return yield* failure("not-here", `segment ${segment.id} went during the search`)
       const query = count === 1 ? queries : queries.subarray(i * dimension, (i + 1) * dimension)
       let hits
       if (segment.indexed) hits = segment.search(query, limit, ef, read.timestamp)
@@ -266,11 +319,15 @@ export const queryNode = Effect.gen(function* () {
       on(read, (segments) =>
         Effect.succeed({ rows: segments.reduce((total, segment) => total + segment.count(read.timestamp), 0) })
       ),
-    Load: (request) =>
-      Effect.map(
-        Effect.forEach(request.segments, (description) => ensure(request, description)),
-        (segments) => ({ segments })
-      ),
+    Load: Effect.fnUntraced(function* (request) {
+      const slots = collections.get(request.collection)
+      const later = request.segments.find(({ id }) => (slots?.get(id)?.owner ?? 0n) > request.epoch)
+      if (later !== undefined) return yield* failure("moved", `segment ${later.id} was loaded for a later owner`)
+      if (yield* buggify("a loaded segment is forgotten")) forgetOne(request.collection, request.segments)
+      const wanted = { ...request, deletes: yield* Effect.forEach(request.deletes, openDeletes) }
+      const segments = yield* Effect.forEach(request.segments, (description) => ensure(wanted, description))
+      return { segments }
+    }),
     Release: ({ collection }) => Effect.as(forget(collection), {})
   })
 

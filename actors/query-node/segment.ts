@@ -22,6 +22,11 @@ export class Segment {
   bytes: number
   /** The keys of the shard's records up to here have been applied. */
   applied: number
+  /** The newest record that an owner has told us of, and whose it is. What hides rows may be of it. */
+  knownEpoch = 0n
+  knownLsn = 0
+  /** It was let go of: its index is gone. */
+  isDisposed = false
   private readonly maxTimestamp: Timestamp
   private flat: FlatIndex | undefined
   private hnsw: VectorIndex | undefined
@@ -61,6 +66,7 @@ export class Segment {
   dispose(): void {
     this.hnsw?.dispose()
     this.hnsw = undefined
+    this.isDisposed = true
   }
 
   /** Rows lie by (key, timestamp): of one key, each version hides the one before it. */

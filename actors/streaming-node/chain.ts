@@ -16,6 +16,8 @@ export type Link =
 export class Chain {
   /** Of the newest message read, padding included. */
   sequence: number
+  /** Where the newest record is. */
+  recordAt: number
   lsn: number
   hash: bigint
   epoch: bigint
@@ -25,6 +27,7 @@ export class Chain {
 
   constructor(from: Checkpoint) {
     this.sequence = from.sequence
+    this.recordAt = from.sequence
     this.lsn = from.lsn
     this.hash = from.hash
     this.epoch = from.epoch
@@ -59,6 +62,7 @@ export class Chain {
   /** A record that is known to be there without being read back: our own. */
   wrote(sequence: number, { hash, header }: LogRecord): void {
     this.sequence = sequence
+    this.recordAt = sequence
     this.lsn = header.lsn
     this.hash = hash
     this.epoch = header.epoch

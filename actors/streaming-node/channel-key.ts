@@ -13,8 +13,9 @@ import {
   type Order,
   orderAbove
 } from "../../protocols/metadata.ts"
+import { buggify } from "../../runtime/buggify.ts"
 import type { Leases } from "../../storage/leases.ts"
-import type { StorageError } from "../../storage/outcome.ts"
+import { ambiguous, type StorageError } from "../../storage/outcome.ts"
 import type { Identity } from "./fence.ts"
 
 const AGAIN_MS = 100
@@ -51,13 +52,11 @@ export const takeKey = Effect.fnUntraced(function* (
   }
   const checkpoint = held?.checkpoint ?? checkpointZero
   const value: ChannelKey = { order, node, nonce, epoch: null, checkpoint, log }
-  const outcome = yield* leases.put(
-    key,
-    metadata.channel.encode(value),
-    found._tag === "Some" ? found.value.revision : 0
-  )
+  const expected = found._tag === "Some" ? found.value.revision : 0
+  const isLost = yield* buggify("the take of a channel's key is lost")
+  const outcome = isLost ? ambiguous("lost") : yield* leases.put(key, metadata.channel.encode(value), expected)
   let revision: number
-  if (outcome._tag === "Done") revision = outcome.value
+  if (outcome._tag === "Done" && !(yield* buggify("the take of a channel's key is read back"))) revision = outcome.value
   else {
     const now = yield* leases.get(key)
     if (now._tag === "None" || metadata.channel.decode(now.value.value).nonce !== nonce) return undefined
@@ -102,12 +101,16 @@ export const saveCheckpoint = Effect.fnUntraced(function* (
 ): Effect.fn.Return<Saved, StorageError> {
   const key = leaseKey.channel(channel)
   const outcome = yield* leases.put(key, metadata.channel.encode(value), revision)
-  if (outcome._tag === "Done") return { _tag: "Saved", revision: outcome.value }
+  if (outcome._tag === "Done" && !(yield* buggify("a checkpoint is read back"))) {
+    return { _tag: "Saved", revision: outcome.value }
+  }
   const found = yield* leases.get(key)
   if (found._tag === "None") return { _tag: "Damaged", detail: `the key ${key} is gone` }
   const held = metadata.channel.decode(found.value.value)
   if (held.nonce !== value.nonce) return { _tag: "Stale", detail: `node ${held.node} took the channel` }
   const landed =
-    held.checkpoint.lsn === value.checkpoint.lsn && held.checkpoint.requestFloor === value.checkpoint.requestFloor
+    held.checkpoint.lsn === value.checkpoint.lsn &&
+    held.checkpoint.requestFloor === value.checkpoint.requestFloor &&
+    held.checkpoint.metadata === value.checkpoint.metadata
   return { _tag: landed ? "Saved" : "Retry", revision: found.value.revision }
 })

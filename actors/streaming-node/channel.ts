@@ -3,6 +3,7 @@
  * reads. This file is the actor: what it owes in each state, and how it answers. The parts are beside it.
  */
 import { Clock, Deferred, Effect, Schedule } from "effect"
+import type { GrantKind } from "../../protocols/coordinator.ts"
 import { type ElanusError, failure } from "../../protocols/errors.ts"
 import { limits } from "../../protocols/limits.ts"
 import { type ChannelKey, type Checkpoint, metaKey, type Order } from "../../protocols/metadata.ts"
@@ -11,6 +12,7 @@ import { type Entry, type LogRecord, requestKey } from "../../protocols/record.t
 import type { ReadAt, ReadTime, Route, ShardStats, Write, Written } from "../../protocols/streaming-node.ts"
 import type { Timestamp } from "../../protocols/timestamp.ts"
 import { activate, type Self } from "../../runtime/actor.ts"
+import { buggify, Sites, stall } from "../../runtime/buggify.ts"
 import { Catalog } from "../../runtime/catalog.ts"
 import { Node } from "../../runtime/node.ts"
 import { provider } from "../../runtime/provide.ts"
@@ -24,11 +26,11 @@ import type { Objects } from "../../storage/objects.ts"
 import type { StorageError } from "../../storage/outcome.ts"
 import { makeCoordinator } from "../coordinator-client.ts"
 import { nonce } from "../nonce.ts"
-import { sharedCall } from "../shared-call.ts"
 import { Chain } from "./chain.ts"
 import { saveCheckpoint, stillOurs, takeKey } from "./channel-key.ts"
 import { fence, type Fenced, stop } from "./fence.ts"
 import { loadRequests } from "./flushing.ts"
+import { makeIsGivenOut } from "./given-out.ts"
 import { channelLifecycle } from "./lifecycle.ts"
 import { Owner } from "./owner.ts"
 import { type ReadDeps, settleTime } from "./reading.ts"
@@ -43,7 +45,8 @@ type Event = Parameters<Self<typeof channelLifecycle>["advance"]>[0]
 const RETRY_MS = 100
 const CHECKPOINT_MS = 500
 const WRITER_GRANT = 4_096
-const FLUSH_PATIENCE = 0.95
+const FEW_REQUESTS = 32
+const HASTE_MS = 5
 const patiently = Schedule.spaced(RETRY_MS)
 
 /** Tries again, after a while, what could not tell yet. */
@@ -62,6 +65,7 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
   const coordinator = yield* makeCoordinator
   const queryNodes = yield* remote(QueryNodeProtocol)
   const provide = yield* provider<Log | Objects | Compute>()
+  const sites = yield* Sites
   const changed = makeSignal()
   let owner: Owner | undefined
   let trouble = ""
@@ -70,16 +74,17 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
 
   // ---- time
 
-  const grant = (kind: "reader" | "writer", wanted: number) =>
+  const grant = (kind: GrantKind, wanted: number) =>
     coordinator.call("Grant", { kind, count: wanted }, limits.requestTimeoutMs)
 
-  const now: ReadDeps["now"] = sharedCall(Effect.map(grant("reader", 1), ({ first }) => first))
-  const deps: ReadDeps = { queryNodes, now }
+  const isGivenOut = makeIsGivenOut(grant)
+  const deps: ReadDeps = { queryNodes, isGivenOut }
 
   const grantForWriter = (self: Owner) =>
     Effect.gen(function* () {
       const granted = yield* grant("writer", WRITER_GRANT)
-      self.stamps.accept(granted, yield* Clock.currentTimeMillis)
+      // A deposed oracle's: its successor is asked in a moment.
+      if (!self.stamps.accept(granted, yield* Clock.currentTimeMillis)) yield* Effect.sleep(RETRY_MS)
     })
 
   // ---- duties
@@ -121,16 +126,19 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
     if (taken === undefined) return undefined
     if (taken._tag === "Stale") return stale(taken.detail)
     if (taken._tag === "Damaged") return damaged(taken.detail)
+    yield* stall("between a channel's key and its owner", 2_000)
     const { checkpoint, revision, who } = taken
+    const requestsMax = (yield* buggify("few requests are remembered")) ? FEW_REQUESTS : limits.dedupeIdsMax
     owner = new Owner({
       node: node.id,
       who,
       settings: node.settings,
+      sites,
       catalog,
       changed,
       chain: new Chain(checkpoint),
       stamps: new Stamps(checkpoint.timestamp, checkpoint.floor),
-      requests: new Requests(checkpoint.requestFloor),
+      requests: new Requests(checkpoint.requestFloor, requestsMax),
       checkpoint,
       keyRevision: revision
     })
@@ -141,13 +149,14 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
   const afterFence = (self: Owner, fenced: Fenced, event: Event): Effect.Effect<Event> => {
     if (fenced._tag === "Fenced") return Effect.succeed(event)
     if (fenced._tag === "Damaged") return Effect.sync(() => damaged(fenced.detail))
-    return Effect.map(Effect.retry(stillOurs(leases, self.who), patiently).pipe(Effect.orDie), (ours) =>
-      // Nobody took the key from us, and the log has been another's: the leases are older than it is.
-      ours
-        ? damaged(`${fenced.detail}, and the channel's key is still ours: the leases were restored from a backup`)
-        : stale(fenced.detail)
-    )
+    // Nobody took the key from us, and the log has been another's: the leases are older than it is.
+    const restored = `${fenced.detail}, and the channel's key is still ours: the leases were restored from a backup`
+    return damagedIfOurs(self, restored, fenced.detail)
   }
+  const damagedIfOurs = (self: Owner, detail: string, otherwise: string): Effect.Effect<Event> =>
+    Effect.map(Effect.retry(stillOurs(leases, self.who), patiently).pipe(Effect.orDie), (ours) =>
+      ours ? damaged(detail) : stale(otherwise)
+    )
 
   /** The metadata that the log builds on must be known here before the log is read. */
   const catchUp = Effect.fnUntraced(function* (self: Owner) {
@@ -163,6 +172,7 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
       until: ({ _tag }) => _tag === "Done" || _tag === "Refused",
       schedule: patiently
     })
+    if (yield* buggify("a second stopper")) yield* stop(self.who)
     self.incarnation = 1
     const fenced = yield* readToFence(self)
     return yield* afterFence(self, fenced, { type: "Recovered" })
@@ -170,15 +180,15 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
 
   /** Reads what is new to us, up to our own fence, and applies it. What was closed before stays closed. */
   const readToFence = Effect.fnUntraced(function* (self: Owner): Effect.fn.Return<Fenced, never, Log> {
-    const fenced = yield* fence(self.who, self.incarnation, self.chain, (record, sequence) =>
+    const onRecord = (record: LogRecord, sequence: number) =>
       Effect.gen(function* () {
         for (const entry of record.entries) yield* knowSchema(entry)
         applyRecord(self, record, sequence, yield* Clock.currentTimeMillis)
       })
-    )
+    const fenced = yield* fence(self.who, self.incarnation, self.chain, onRecord, flushedTo)
     if (fenced._tag === "Fenced") {
       self.stamps.last = self.chain.timestamp
-      self.stamps.floor = self.chain.floor
+      self.stamps.learnFloor(self.chain.floor)
       if (self.stamps.seen < self.chain.timestamp) self.stamps.seen = self.chain.timestamp
       self.closed = self.chain.timestamp
       self.proven = self.lsn
@@ -186,6 +196,16 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
     }
     return fenced
   })
+
+  const flushedTo = (): number => {
+    let to = 0
+    for (const { channels, id } of catalog.collections()) {
+      channels.forEach((one, shard) => {
+        if (one === channel) to = Math.max(to, catalog.manifest(id, shard)?.flushedTo ?? 0)
+      })
+    }
+    return to
+  }
 
   /** A record of a collection that our metadata is too old to know: it waits until it does. */
   const knowSchema = (entry: Entry): Effect.Effect<void> =>
@@ -225,6 +245,7 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
   /** Fences again: what the log holds below the fence is stored, and what it does not can never be. */
   const settle: Effect.Effect<Event, never, Log> = Effect.gen(function* () {
     const self = owner!
+    yield* stall("before doubts are settled", 1_000)
     self.incarnation++
     const fenced = yield* readToFence(self)
     if (fenced._tag !== "Fenced") return yield* afterFence(self, fenced, { type: "Settled" })
@@ -240,6 +261,15 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
     return { type: "Settled" }
   })
 
+  /** A collection is being closed, and the checkpoint does not say yet that we know: its drop waits for that. */
+  const isAwaited = (self: Owner): boolean => {
+    for (const { channels, id } of catalog.closing()) {
+      const since = catalog.schema(id)
+      if (since > self.checkpoint.metadata && since <= catalog.head() && channels.includes(channel)) return true
+    }
+    return false
+  }
+
   /** Moves the checkpoint behind what is flushed, and then, never before, has the log forget what is below. */
   const checkpoint = Effect.gen(function* () {
     const self = owner!
@@ -248,11 +278,11 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
       const raised = () => self.requests.floorWanted > self.requests.floor
       const place = self.nextCheckpoint()
       const moved = place !== undefined && place.lsn > self.checkpoint.lsn
-      if (moved || raised()) {
+      if (moved || raised() || isAwaited(self) || (yield* buggify("a checkpoint where the last one is"))) {
         const state = yield* log.open(channel)
         self.learnLog(state)
         const next: Checkpoint = {
-          ...(moved ? place : self.checkpoint),
+          ...(moved ? { ...place, epochs: self.epochs.upTo(place.lsn) } : self.checkpoint),
           requestFloor: raised() ? self.requests.floorWanted : self.requests.floor,
           metadata: catalog.head()
         }
@@ -266,20 +296,33 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
           self.checkpoint = next
           self.requests.advance(self.chain.timestamp, next.requestFloor)
           self.forget()
+          yield* stall("between a checkpoint and its purge", 2_000)
           if (next.sequence > state.first) yield* log.purge(channel, next.sequence)
         }
       }
+      if (moved && (yield* buggify("an owner begins anew"))) return end({ type: "Restart" }, "it began anew by itself")
       // Not more often than this, and not at all while nothing happens.
       yield* Effect.sleep(CHECKPOINT_MS)
+      if (self.full) {
+        // It refuses what would make something happen, so it looks by itself whether it has room again.
+        self.learnLog(yield* log.open(channel))
+        continue
+      }
       const happened = () => self.lsn > lsn || raised() || (self.nextCheckpoint()?.lsn ?? 0) > self.checkpoint.lsn
-      yield* Effect.raceFirst(changed.until(happened), catalog.changed.until(happened))
+      yield* Effect.raceFirst(
+        changed.until(happened),
+        catalog.changed.until(() => happened() || isAwaited(self))
+      )
     }
   }).pipe(whileUnavailable)
 
   const maintain = Effect.scoped(
     Effect.flatMap(
       Effect.suspend(() => keepUp(coordinator, queryNodes, owner!)),
-      (reason) => Effect.sync(() => end({ type: "Restart" }, reason))
+      (reason) =>
+        owner!.behind === undefined
+          ? Effect.sync(() => end({ type: "Restart" }, reason))
+          : damagedIfOurs(owner!, reason, reason)
     )
   )
 
@@ -298,33 +341,37 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
       if (route.epoch !== mine.who.epoch) {
         return Effect.fail(failure("moved", `channel ${channel} is in epoch ${mine.who.epoch}`))
       }
-      if (route.knownLsn <= mine.lsn) return Effect.succeed(mine)
-      damaged(`record ${route.knownLsn} was acknowledged, and the log ends at ${mine.lsn}`)
+      const lost = mine.lost(route)
+      if (lost === undefined) return Effect.succeed(mine)
+      damaged(lost)
       return Effect.andThen(
         self.tryAdvance({ type: "Damaged" }),
         Effect.fail(failure("damaged", `channel ${channel}: ${trouble}`))
       )
     }
 
+    const notThere = ({ collection }: Route) =>
+      failure("collection-not-found", `no collection ${collection} on channel ${channel}`)
+
     const shardFor = (mine: Owner, route: Route): Effect.Effect<Shard, ElanusError> => {
       const known = mine.shardOf(route.collection, route.shard)
       if (known !== undefined) return Effect.succeed(known)
       // Made a moment ago, perhaps: our watch may be behind the one who sent this.
-      const made = () => catalog.collection(route.collection)?.state === "ready"
+      const made = () => (catalog.collection(route.collection)?.state ?? "creating") !== "creating"
       return Effect.flatMap(catalog.changed.within(limits.evidenceMs, made), () => {
         const shard = mine.shardOf(route.collection, route.shard)
-        return shard === undefined
-          ? Effect.fail(failure("collection-not-found", `no collection ${route.collection} on channel ${channel}`))
-          : Effect.succeed(shard)
+        return shard === undefined ? Effect.fail(notThere(route)) : Effect.succeed(shard)
       })
     }
 
     const outcomeOf = ({ answer }: Pending): Effect.Effect<Written, ElanusError> =>
-      Deferred.await(answer).pipe(
-        Effect.timeoutOrElse({
-          duration: limits.requestTimeoutMs,
-          orElse: () => Effect.fail(failure("ambiguous", "the log has not said yet whether it has the write"))
-        })
+      Effect.flatMap(buggify("nobody waits for a write"), (isHasty) =>
+        Deferred.await(answer).pipe(
+          Effect.timeoutOrElse({
+            duration: isHasty ? HASTE_MS : limits.requestTimeoutMs,
+            orElse: () => Effect.fail(failure("ambiguous", "the log has not said yet whether it has the write"))
+          })
+        )
       )
 
     const writeRows = Effect.fnUntraced(function* (
@@ -337,17 +384,18 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
         return yield* failure("wrong-dimension", `vectors of ${body.rows.dimension} dimensions`)
       }
       if (!shard.requestsLoaded) yield* loadRequests(mine, shard)
-      if (id.issued > mine.stamps.seen) {
-        const newest = yield* now
-        mine.stamps.learn(newest, yield* Clock.currentTimeMillis)
-        if (id.issued > newest) return yield* failure("bad-timestamp", "the request id is dated ahead of the cluster")
+      if (!(yield* isGivenOut(mine.stamps, id.issued))) {
+        return yield* failure("bad-timestamp", "the request id is dated ahead of the cluster")
       }
+      const isBusy = yield* buggify("an owner is busy")
       // From here to the queue nothing is waited for: of two tries of one request, the second finds the first.
       const known = mine.requests.find(shard.key, id)
-      if (known !== undefined) return known
+      if (known !== undefined) return { ...known, lsn: mine.proven }
       const asked = askedKey({ collection: route.collection, shard: route.shard, request: id })
       const before = mine.asked.get(asked)
       if (before !== undefined) return yield* outcomeOf(before)
+      // The channel's key may say by now that we know of its drop: not one more is taken.
+      if (catalog.collection(route.collection)?.state !== "ready") return yield* notThere(route)
       if (id.issued < mine.requests.floor) {
         return yield* failure("outcome-unknown", "the request is too old to tell whether it was applied before")
       }
@@ -362,7 +410,7 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
       if (pending.bytes > log.recordBytesMax - 256) {
         return yield* failure("too-large", `${pending.bytes} bytes for one shard; a record holds ${log.recordBytesMax}`)
       }
-      if (mine.queue.bytes + pending.bytes > limits.writeQueueBytesMax) {
+      if (isBusy || mine.queue.bytes + pending.bytes > limits.writeQueueBytesMax) {
         return yield* failure("overloaded", `channel ${channel} has ${mine.queue.bytes} bytes waiting`)
       }
       if (mine.full) return yield* failure("overloaded", `the log of channel ${channel} is full`)
@@ -383,8 +431,8 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
     ): Effect.Effect<A & ReadAt, ElanusError> =>
       Effect.flatMap(admit(route), (mine) =>
         Effect.flatMap(shardFor(mine, route), (shard) =>
-          Effect.flatMap(settleTime(mine, time, now, timeoutMs), (at) =>
-            Effect.map(run(mine, shard, at), (answered) => ({ ...answered, timestamp: at, lsn: mine.lsn }))
+          Effect.flatMap(settleTime(mine, time, isGivenOut, timeoutMs), (at) =>
+            Effect.map(run(mine, shard, at), (answered) => ({ ...answered, timestamp: at, lsn: mine.proven }))
           )
         )
       )
@@ -400,20 +448,21 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
         const mine = yield* admit(route)
         const shard = yield* shardFor(mine, route)
         const upTo = mine.lsn
+        // Once it is done it stays so, though an even newer manifest may have come before anybody wakes up to hear of it.
+        let isDone = false
         const done = () => {
           const manifest = mine.manifest(shard)
-          return (
+          isDone ||=
             (shard.oldestUnflushed(manifest.flushedTo) ?? Infinity) > upTo &&
             shard.view?.manifest.version === manifest.version
-          )
+          return isDone
         }
         shard.flushWanted = upTo
         changed.notify()
         const doneOrOver = () => done() || mine.over !== undefined
         yield* Effect.raceFirst(changed.until(doneOrOver), catalog.changed.until(doneOrOver)).pipe(
           Effect.timeoutOrElse({
-            // Before whoever asks gives up: it should hear why.
-            duration: timeoutMs * FLUSH_PATIENCE,
+            duration: timeoutMs,
             orElse: () => Effect.fail(failure("timeout", `the flush goes on${shard.waiting && `: ${shard.waiting}`}`))
           })
         )

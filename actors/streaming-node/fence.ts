@@ -5,7 +5,8 @@
  */
 import { Effect, Stream } from "effect"
 import { limits } from "../../protocols/limits.ts"
-import { encodeRecord, type LogRecord, RecordDamaged, type RecordHeader } from "../../protocols/record.ts"
+import { decodeRecord, encodeRecord, type LogRecord, RecordDamaged, type RecordHeader } from "../../protocols/record.ts"
+import { buggify, stall } from "../../runtime/buggify.ts"
 import { Log, type LogEntry, type LogState } from "../../storage/log.ts"
 import type { StorageError } from "../../storage/outcome.ts"
 import type { Chain } from "./chain.ts"
@@ -27,7 +28,7 @@ export type Fenced =
 interface Met {
   fenced: boolean
   later: string | undefined
-  /** How often in a row the log was said to end before what we know of it. */
+  /** How often in a row the log was said to end before what is known of it. */
   short: number
 }
 
@@ -40,8 +41,23 @@ const stale = (detail: string): Fenced => ({ _tag: "Stale", detail })
 const damaged = (detail: string): Fenced => ({ _tag: "Damaged", detail })
 
 /** An owner purges up to its own checkpoint alone: what is gone and was not read yet, a later owner had no more use for. */
-const purged = ({ first }: LogState, { sequence }: Chain): Fenced | undefined =>
-  first > sequence + 1 ? stale(`the log was purged up to ${first}, and we have read up to ${sequence}`) : undefined
+const purged = ({ first }: LogState, { recordAt }: Chain): Fenced | undefined =>
+  first > recordAt && first > 1
+    ? stale(`the log was purged up to ${first}, and we have read up to ${recordAt}`)
+    : undefined
+
+/** A stopper can have taken the place of what the log lost, and then it ends where it did. */
+const replaced = Effect.fnUntraced(function* (
+  log: Log["Service"],
+  { channel }: Identity,
+  { hash, lsn, recordAt }: Chain
+) {
+  if (recordAt === 0) return undefined
+  const found = yield* Stream.runCollect(log.read(channel, recordAt, recordAt))
+  if (found.length === 0) return yield* Effect.fail(new RecordDamaged(`record ${lsn} is not at ${recordAt} any more`))
+  const record = yield* Effect.try({ try: () => decodeRecord(found[0]!.data), catch: asDamaged })
+  return record.hash === hash ? undefined : damaged(`record ${lsn} was at ${recordAt}, and something else is`)
+})
 
 /** A batch of `1 + pipelineDepth` messages: the record and padding, or padding alone. */
 const batchOf = (header: RecordHeader, record: Uint8Array): ReadonlyArray<Uint8Array> => {
@@ -66,13 +82,15 @@ export const stop = Effect.fnUntraced(function* (who: Identity) {
 
 /**
  * Reads on from `chain`, giving each record to `onRecord`, and fences with `incarnation`. Goes on trying while the
- * log cannot be reached; whoever owes it interrupts it when it is no longer owed.
+ * log cannot be reached; whoever owes it interrupts it when it is no longer owed. `flushedTo`: the highest record of the
+ * channel that a manifest has, and so the log had.
  */
 export const fence = Effect.fnUntraced(function* (
   who: Identity,
   incarnation: number,
   chain: Chain,
-  onRecord: (record: LogRecord, sequence: number) => Effect.Effect<void, RecordDamaged>
+  onRecord: (record: LogRecord, sequence: number) => Effect.Effect<void, RecordDamaged>,
+  flushedTo: () => number
 ): Effect.fn.Return<Fenced, never, Log> {
   const log = yield* Log
   const met: Met = {
@@ -82,7 +100,7 @@ export const fence = Effect.fnUntraced(function* (
   }
   let waitMs = RETRY_FIRST_MS
   while (true) {
-    const ended = yield* attempt(log, who, incarnation, chain, met, onRecord).pipe(
+    const ended = yield* attempt(log, who, incarnation, chain, met, onRecord, flushedTo).pipe(
       Effect.catchIf(
         (error) => error instanceof RecordDamaged,
         ({ message }) => Effect.map(log.open(who.channel), (state) => purged(state, chain) ?? damaged(message))
@@ -102,7 +120,8 @@ const attempt = Effect.fnUntraced(function* (
   incarnation: number,
   chain: Chain,
   met: Met,
-  onRecord: (record: LogRecord, sequence: number) => Effect.Effect<void, RecordDamaged>
+  onRecord: (record: LogRecord, sequence: number) => Effect.Effect<void, RecordDamaged>,
+  flushedTo: () => number
 ): Effect.fn.Return<Fenced | undefined, StorageError | RecordDamaged> {
   const state = yield* log.open(who.channel)
   if (state.last < chain.sequence) {
@@ -111,12 +130,24 @@ const attempt = Effect.fnUntraced(function* (
     if (++met.short < SHORT_MAX) return undefined
     return damaged(`the log ends at ${state.last}, and ${chain.sequence} was acknowledged`)
   }
-  met.short = 0
   const gone = purged(state, chain)
   if (gone !== undefined) return gone
-  if (state.last > chain.sequence) yield* readOn(log, who, incarnation, chain, met, state.last, onRecord)
+  const other = yield* replaced(log, who, chain)
+  if (other !== undefined) return other
+  const isSlow = state.last > chain.sequence && (yield* buggify("a log is read one message at a time"))
+  const last = isSlow ? chain.sequence + 1 : state.last
+  if (last > chain.sequence) yield* readOn(log, who, incarnation, chain, met, last, onRecord)
+  if (last < state.last) return undefined
   if (met.later !== undefined) return stale(met.later)
   if (met.fenced) return { _tag: "Fenced" }
+  const flushed = flushedTo()
+  if (flushed > chain.lsn) {
+    // The same, or a later owner flushed it and we shall read that. What took the place of a lost record would count as
+    // flushed, and be nowhere.
+    if (++met.short < SHORT_MAX) return undefined
+    return damaged(`the log ends at record ${chain.lsn}, and ${flushed} was flushed`)
+  }
+  met.short = 0
 
   const header: RecordHeader = {
     ...who,
@@ -128,10 +159,11 @@ const attempt = Effect.fnUntraced(function* (
     floor: chain.floor
   }
   const { bytes, hash } = encodeRecord(header, [])
+  yield* stall("before a fence", 15_000)
   const before = chain.sequence
   const outcome = yield* log.appendBatch(who.channel, batchOf(header, bytes), before)
   // Refused: somebody was faster, or the last try landed after all. Ambiguous: the next try finds it by its nonce, or sends it again.
-  if (outcome._tag !== "Done") return undefined
+  if (outcome._tag !== "Done" || (yield* buggify("a fence's answer is not believed"))) return undefined
   if (outcome.value !== before + 1 + limits.pipelineDepth) {
     return yield* Effect.fail(new RecordDamaged(`a fence after ${before} ended at ${outcome.value}`))
   }

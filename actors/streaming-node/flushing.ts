@@ -8,6 +8,7 @@ import { type ElanusError, failure } from "../../protocols/errors.ts"
 import { limits } from "../../protocols/limits.ts"
 import { type DeleteFile, objectKey, type ObjectRef, type Segment } from "../../protocols/metadata.ts"
 import { crc32 } from "../../protocols/checksum.ts"
+import { buggify, stall } from "../../runtime/buggify.ts"
 import { Compute, type ComputeError } from "../../storage/compute.ts"
 import { decodeKeyFilter, mayHold } from "../../storage/key-filter.ts"
 import { Objects } from "../../storage/objects.ts"
@@ -16,6 +17,9 @@ import type { GrowingSegment } from "./growing.ts"
 import type { Owner } from "./owner.ts"
 import type { Shard } from "./shard.ts"
 import { collect } from "./tail.ts"
+
+/** So long a commit can be on its way that nobody waits for any more. */
+const LATE_MS = 10_000
 
 /** Flushes the oldest sealed unit of the shard. Fails with a reason that the next try may not meet. */
 export const flushOldest = Effect.fnUntraced(function* (
@@ -41,13 +45,15 @@ export const flushOldest = Effect.fnUntraced(function* (
     { collection: collection.id, shard: number, node: owner.node },
     limits.requestTimeoutMs
   )
+  yield* stall("between an attempt and its objects", 2_000)
   const written = yield* writeObjects(owner, shard, unit, attempt).pipe(
     Effect.tapError((error) =>
       Effect.ignore(coordinator.call("AbandonAttempt", { attempt, reason: error.reason }, limits.requestTimeoutMs))
     )
   )
+  yield* stall("between a flush's objects and its commit", 3_000)
   // Asked again by itself where the answer is lost: the coordinator knows an attempt that it has committed.
-  const { version } = yield* coordinator.call(
+  const commit = coordinator.call(
     "CommitFlush",
     {
       attempt,
@@ -60,8 +66,15 @@ export const flushOldest = Effect.fnUntraced(function* (
     },
     limits.requestTimeoutMs
   )
+  const isLate = yield* buggify("the commit of a flush comes late")
+  owner.again ||= yield* buggify("an owner begins anew while a flush is committed")
+  if (isLate || owner.again) {
+    yield* Effect.forkDetach(Effect.ignore(Effect.delay(commit, owner.sites.time(LATE_MS))))
+    return yield* failure("ambiguous", "the commit is on its way")
+  }
+  const { version } = yield* commit
   if (written.segment !== null) shard.filters.set(written.segment.id, written.filter!)
-  yield* owner.changed.within(limits.requestTimeoutMs, () => owner.manifest(shard).version >= version)
+  yield* owner.catalog.changed.within(limits.requestTimeoutMs, () => owner.manifest(shard).version >= version)
   shard.sealed.shift()
 })
 
@@ -120,6 +133,7 @@ const writeObjects = Effect.fnUntraced(function* (owner: Owner, shard: Shard, un
     const newestRequest = requests.reduce((newest, { id }) => (id.issued > newest ? id.issued : newest), 0n)
     deletes = { id: attempt, object, keys: count, from: unit.from, to: unit.to, newestRequest }
   }
+  if (yield* buggify("a flush is given up")) return yield* failure("unavailable", "the flush was given up")
   return { segment, deletes, filter }
 })
 

@@ -21,6 +21,8 @@ import type { TopK } from "../../storage/top-k.ts"
 
 /** Vectors lie in shared memory of about this size, so that sealing hands them to a thread without a copy. */
 const BLOCK_BYTES = 1024 * 1024
+/** What a block has beside its vectors is as large for short ones: an empty shard must not take megabytes. */
+const BLOCK_ROWS_MAX = 2048
 
 interface Block {
   readonly vectors: Float32Array
@@ -61,7 +63,7 @@ export class GrowingSegment {
     this.dimension = dimension
     this.metric = metric
     this.from = from
-    this.rowsPerBlock = Math.max(1, Math.floor(BLOCK_BYTES / (dimension * 4)))
+    this.rowsPerBlock = Math.min(BLOCK_ROWS_MAX, Math.max(1, Math.floor(BLOCK_BYTES / (dimension * 4))))
   }
 
   /** Of its vectors, keys and fields. */

@@ -6,6 +6,7 @@
 import { Effect } from "effect"
 import type { ElanusError } from "../../protocols/errors.ts"
 import { limits } from "../../protocols/limits.ts"
+import { buggify, stall } from "../../runtime/buggify.ts"
 import type { Owner } from "./owner.ts"
 import type { QueryNodes } from "./reading.ts"
 import type { Holder, Shard } from "./shard.ts"
@@ -31,6 +32,7 @@ export const handOff = Effect.fnUntraced(function* (
         node,
         "Load",
         {
+          epoch: owner.who.epoch,
           collection: shard.collection.id,
           shard: shard.shard,
           metric: shard.collection.spec.metric,
@@ -43,11 +45,19 @@ export const handOff = Effect.fnUntraced(function* (
       )
     )
     if (asked._tag === "Failure") return `query node ${node}: ${(asked.failure as ElanusError).reason}`
-    for (const { applied, detail, id, indexed, state } of asked.success.segments) {
+    for (const { applied, detail, id, indexed, knownEpoch, knownLsn, state } of asked.success.segments) {
+      // A node has keys of acknowledged records alone: our log lost one, or a later owner wrote it.
+      const lost = owner.lost({ knownEpoch, knownLsn })
+      if (lost !== undefined) return (owner.behind = `query node ${node}: ${lost}`)
+      if (applied > owner.lsn) {
+        return (owner.behind = `query node ${node} has keys up to record ${applied}, and the log ends at ${owner.lsn}`)
+      }
       if (state !== "loaded") return `segment ${id} on query node ${node}: ${state} ${detail}`
       holders.set(id, { node, applied, indexed })
     }
   }
+  if (yield* buggify("a view that is loaded is not adopted")) return "not adopted yet"
+  yield* stall("between a load and the view", 2_000)
   // While the nodes loaded, an even newer manifest may have come: this one is still a right view, and the next try takes that.
   shard.adopt({ manifest, holders })
   shard.viewStale = owner.manifest(shard).version > manifest.version

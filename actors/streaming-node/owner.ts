@@ -2,6 +2,7 @@
  * What one activation of a channel's owner knows: its place in the log, its shards, the requests that it remembers.
  * Everything in here comes from records that are acknowledged or were found stored, in the order of the log.
  */
+import type { Sites } from "../../runtime/buggify.ts"
 import type { Catalog } from "../../runtime/catalog.ts"
 import type { Settings } from "../../runtime/node.ts"
 import type { Signal } from "../../runtime/signal.ts"
@@ -9,9 +10,11 @@ import type { ElanusError } from "../../protocols/errors.ts"
 import { type Checkpoint, emptyManifest, type Manifest } from "../../protocols/metadata.ts"
 import { limits } from "../../protocols/limits.ts"
 import { type LogRecord, recordBytes } from "../../protocols/record.ts"
+import type { Route } from "../../protocols/streaming-node.ts"
 import type { Timestamp } from "../../protocols/timestamp.ts"
 import type { LogState } from "../../storage/log.ts"
 import type { Chain } from "./chain.ts"
+import { Epochs } from "./epochs.ts"
 import type { Identity } from "./fence.ts"
 import type { Requests } from "./requests.ts"
 import { Shard, shardKey } from "./shard.ts"
@@ -19,15 +22,17 @@ import type { Stamps } from "./stamps.ts"
 import { type Pending, WriteQueue } from "./writer.ts"
 
 /** One record of the log, as a checkpoint names it. */
-export type Place = Omit<Checkpoint, "requestFloor" | "metadata">
+export type Place = Omit<Checkpoint, "epochs" | "requestFloor" | "metadata">
 
 export class Owner {
   readonly node: string
   readonly who: Identity
   readonly settings: Settings
+  readonly sites: Sites
   readonly catalog: Catalog["Service"]
   readonly changed: Signal
   readonly chain: Chain
+  readonly epochs: Epochs
   readonly stamps: Stamps
   readonly requests: Requests
   readonly queue = new WriteQueue()
@@ -46,6 +51,10 @@ export class Owner {
   checkpoint: Checkpoint
   /** Revision of the channel's key as we wrote it last. */
   keyRevision: number
+  /** Set when somebody has shown that there were records that we do not have. */
+  behind: string | undefined
+  /** It begins anew, though nothing is wrong. */
+  again = false
   /** Why it stands still, in words. */
   trouble = ""
   /** Set when the activation has ended: nothing that it has not closed, loaded or written by then will ever be. */
@@ -57,6 +66,7 @@ export class Owner {
     readonly node: string
     readonly who: Identity
     readonly settings: Settings
+    readonly sites: Sites
     readonly catalog: Catalog["Service"]
     readonly changed: Signal
     readonly chain: Chain
@@ -68,9 +78,11 @@ export class Owner {
     this.node = input.node
     this.who = input.who
     this.settings = input.settings
+    this.sites = input.sites
     this.catalog = input.catalog
     this.changed = input.changed
     this.chain = input.chain
+    this.epochs = new Epochs(input.checkpoint.epochs)
     this.stamps = input.stamps
     this.requests = input.requests
     this.checkpoint = input.checkpoint
@@ -114,6 +126,7 @@ export class Owner {
       if (shard.growing.active.bytes >= this.settings.segmentBytesMax) shard.seal(header.lsn)
     }
     const { epoch, floor, incarnation, lsn, timestamp } = header
+    this.epochs.add(header)
     this.places.push({ sequence, lsn, hash: record.hash, epoch, incarnation, timestamp, floor })
     this.requests.advance(header.timestamp, 0n)
   }
@@ -135,6 +148,16 @@ export class Owner {
   place(lsn: number): Place | undefined {
     const first = this.places[0]
     return first === undefined ? undefined : this.places[lsn - first.lsn]
+  }
+
+  /** What somebody has seen acknowledged and the log does not have, in words. */
+  lost({ knownEpoch, knownLsn }: Pick<Route, "knownEpoch" | "knownLsn">): string | undefined {
+    if (knownLsn > this.lsn) return `record ${knownLsn} was acknowledged, and the log ends at ${this.lsn}`
+    const epoch = this.epochs.at(knownLsn)
+    // A fence, a tick or a write of a later owner can take the number of a record that is lost.
+    return epoch === undefined || epoch === knownEpoch
+      ? undefined
+      : `record ${knownLsn} of epoch ${knownEpoch} was acknowledged, and the log has one of epoch ${epoch} there`
   }
 
   learnLog({ bytes, bytesMax }: LogState): void {

@@ -3,7 +3,7 @@
  * their segments and scan what grows, put it together. A part that does not answer makes the read begin again at
  * the same T, until its deadline; it is never left out.
  */
-import { Clock, Effect } from "effect"
+import { Effect } from "effect"
 import { type ElanusError, type ErrorCode, failure } from "../../protocols/errors.ts"
 import { type Key, keyAt, type KeyColumn, keyColumn, keysOf } from "../../protocols/keys.ts"
 import { limits } from "../../protocols/limits.ts"
@@ -11,9 +11,11 @@ import type { QueryNodeProtocol } from "../../protocols/query-node.ts"
 import { type SegmentRead } from "../../protocols/query-node.ts"
 import type { FoundRows, Hits, ReadTime, ShardGet, ShardSearch } from "../../protocols/streaming-node.ts"
 import type { Timestamp } from "../../protocols/timestamp.ts"
+import { stall } from "../../runtime/buggify.ts"
 import type { Remote } from "../../runtime/remote.ts"
 import { TopK } from "../../storage/top-k.ts"
 import { mergeFound, mergeHits, packRows } from "../merge.ts"
+import type { IsGivenOut } from "./given-out.ts"
 import type { GrowingSegment } from "./growing.ts"
 import type { Owner } from "./owner.ts"
 import type { Pin, Shard } from "./shard.ts"
@@ -23,30 +25,30 @@ export type QueryNodes = Remote<typeof QueryNodeProtocol.calls>
 /** What a read needs besides its shard. */
 export interface ReadDeps {
   readonly queryNodes: QueryNodes
-  /** A timestamp of the oracle from now; shared by all who wait for one. */
-  readonly now: Effect.Effect<Timestamp, ElanusError>
+  readonly isGivenOut: IsGivenOut
 }
 
 /** A read that a node could not answer looks at the view again after so long, and each time waits twice as long. */
 const RETRY_FIRST_MS = 20
 const RETRY_MAX_MS = 500
+const SMALL_PART = 64
 
 /** The T that a read gets, once its owner may answer at it (protocols/README.md, 3.2 and 3.3). */
 export const settleTime = (
   owner: Owner,
   time: ReadTime,
-  now: ReadDeps["now"],
+  isGivenOut: IsGivenOut,
   timeoutMs: number
 ): Effect.Effect<Timestamp, ElanusError> =>
   // The usual read: at a time that is closed already.
   time._tag === "At" && time.timestamp <= owner.closed
     ? Effect.succeed(time.timestamp)
-    : waitForTime(owner, time, now, timeoutMs)
+    : waitForTime(owner, time, isGivenOut, timeoutMs)
 
 const waitForTime = Effect.fnUntraced(function* (
   owner: Owner,
   time: ReadTime,
-  now: ReadDeps["now"],
+  isGivenOut: IsGivenOut,
   timeoutMs: number
 ): Effect.fn.Return<Timestamp, ElanusError> {
   const { changed, queue, stamps } = owner
@@ -64,6 +66,7 @@ const waitForTime = Effect.fnUntraced(function* (
       )
     if (!isClosed()) return yield* owner.over!
   })
+  yield* stall("before the time of a read is settled", 500)
   // A token that is later than all that was acknowledged: to close it proves as much.
   if (time._tag === "Latest" && time.timestamp <= owner.chain.timestamp) {
     // All that was acknowledged when we were asked; a record sent from now on proves that nobody else acknowledges.
@@ -81,10 +84,8 @@ const waitForTime = Effect.fnUntraced(function* (
     return yield* failure("stale", `timestamp ${at} comes from an oracle whose term is over; take a new one`)
   }
   if (at <= owner.closed) return at
-  if (at > stamps.seen) {
-    const newest = yield* now
-    stamps.learn(newest, yield* Clock.currentTimeMillis)
-    if (at > newest) return yield* failure("bad-timestamp", `timestamp ${at} has not been given out yet`)
+  if (!(yield* isGivenOut(stamps, at))) {
+    return yield* failure("bad-timestamp", `timestamp ${at} has not been given out yet`)
   }
   if (at > queue.closeAt) queue.closeAt = at
   changed.notify()
@@ -151,11 +152,15 @@ const subReads = (owner: Owner, shard: Shard, pin: Pin, at: Timestamp) => {
     else segments.push(id)
   }
   return Array.from(byNode, ([node, segments]) => {
-    let after = owner.lsn
+    let after = Infinity
     for (const id of segments) after = Math.min(after, holders.get(id)!.applied)
-    const upTo = owner.lsn
-    const parts = shard.tail.keysFor(shard.collection.spec.keyType, after, upTo, shard.mayBeSealed)
+    // What was only read may be a later owner's, and no T that is closed needs it.
+    const upTo = Math.max(after, owner.proven)
+    const bytesMax = owner.sites.fires("tail keys in small parts") ? SMALL_PART : limits.tailBytesMax
+    const parts = shard.tail.keysFor(shard.collection.spec.keyType, after, upTo, shard.mayBeSealed, bytesMax)
     const reads = parts.map((tail): SegmentRead => ({
+      knownEpoch: owner.who.epoch,
+      knownLsn: owner.proven,
       collection: shard.collection.id,
       shard: shard.shard,
       segments,

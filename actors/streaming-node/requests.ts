@@ -5,9 +5,9 @@
 import { limits } from "../../protocols/limits.ts"
 import { type RequestId, requestKey } from "../../protocols/record.ts"
 import type { Written } from "../../protocols/streaming-node.ts"
-import { COUNTER_BITS, type Timestamp } from "../../protocols/timestamp.ts"
+import { fromMillis, type Timestamp } from "../../protocols/timestamp.ts"
 
-const AGE = BigInt(limits.dedupeAgeMs) << COUNTER_BITS
+const AGE = fromMillis(limits.dedupeAgeMs)
 /** To forget costs a look at everything, and log time goes on with every record: so it is done only so often. */
 const SWEEP = AGE / 64n
 
@@ -24,9 +24,11 @@ export class Requests {
   private count = 0
   /** Nothing below it is remembered any more. */
   private swept: Timestamp = 0n
+  private readonly idsMax: number
 
-  constructor(floor: Timestamp) {
+  constructor(floor: Timestamp, idsMax: number = limits.dedupeIdsMax) {
     this.floor = floor
+    this.idsMax = idsMax
   }
 
   find(shard: string, id: RequestId): Written | undefined {
@@ -39,7 +41,7 @@ export class Requests {
     const key = requestKey(id)
     if (!known.has(key)) this.count++
     known.set(key, { id, ...outcome })
-    if (this.count > limits.dedupeIdsMax && this.floorWanted <= this.floor) {
+    if (this.count > this.idsMax && this.floorWanted <= this.floor) {
       this.sweep()
       this.floorWanted = this.middle()
     }

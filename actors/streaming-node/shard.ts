@@ -46,6 +46,8 @@ export class Shard {
   /** Request ids of its flushed files are in memory. */
   requestsLoaded = false
   handingOff = false
+  /** Of the newest manifest, in vain. */
+  handTries = 0
   /** A node of the view lost a segment, or the view is not the newest. */
   viewStale = true
   /** Which keys each sealed segment may hold; a segment without one may hold any. */

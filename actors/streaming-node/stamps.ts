@@ -59,12 +59,18 @@ export class Stamps {
     this.seen = later(this.seen, at)
   }
 
+  /** It only grows: a fence may be older than the grant that the next record is of. */
+  learnFloor(floor: Timestamp): void {
+    this.floor = later(this.floor, floor)
+  }
+
   /** A reader's grant that was ours: the gap that the oracle left behind it is nobody else's. */
-  learn(grant: Timestamp, nowMs: number): void {
-    if (grant <= this.seen) return
-    this.seen = grant
-    this.gapNext = grant + 1n
-    this.gapEnd = grant + BigInt(limits.readerGap)
+  learn({ first, floor }: Grant, nowMs: number): void {
+    if (first <= this.seen) return
+    this.seen = first
+    this.learnFloor(floor)
+    this.gapNext = first + 1n
+    this.gapEnd = first + BigInt(limits.readerGap)
     this.gapAt = nowMs
   }
 }

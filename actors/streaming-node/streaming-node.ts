@@ -6,6 +6,7 @@ import { Effect, Exit, Scope } from "effect"
 import { type ElanusError, failure } from "../../protocols/errors.ts"
 import { type Order, orderAbove } from "../../protocols/metadata.ts"
 import { type Route, StreamingNodeProtocol } from "../../protocols/streaming-node.ts"
+import { stall } from "../../runtime/buggify.ts"
 import { Catalog } from "../../runtime/catalog.ts"
 import { Node } from "../../runtime/node.ts"
 import { serve } from "../../runtime/remote.ts"
@@ -39,6 +40,7 @@ export const streamingNode = Effect.gen(function* () {
 
   const begin = Effect.fnUntraced(function* (channel: number, order: Order) {
     yield* release(channel)
+    yield* stall("between two owners of a channel", 1_000)
     const scope = yield* Scope.fork(outer)
     const owner = yield* channelOwner(channel, order).pipe(Scope.provide(scope))
     held.set(channel, { order, scope, owner })
@@ -53,8 +55,9 @@ export const streamingNode = Effect.gen(function* () {
             if (value === "damaged") return
             yield* Effect.sleep(REVIVE_MS)
             if (held.get(channel)?.owner !== owner) return
-            yield* Effect.forkIn(release(channel), outer)
-            catalog.changed.notify()
+            // Somewhere else, for it ends this very fiber; and only then is there anything to begin.
+            const released = Effect.andThen(release(channel), Effect.sync(catalog.changed.notify))
+            yield* Effect.forkIn(released, outer)
           })
         ),
         Effect.forkIn(scope)
@@ -74,6 +77,7 @@ export const streamingNode = Effect.gen(function* () {
     })
 
   const reconcile = Effect.gen(function* () {
+    if (unwanted().length > 0) yield* stall("before a channel is let go of", 10_000)
     for (const [channel] of unwanted()) yield* release(channel)
     for (const { channel, order } of wanted()) yield* begin(channel, order)
     yield* catalog.changed.within(LOOK_AGAIN_MS, () => wanted().length > 0 || unwanted().length > 0)

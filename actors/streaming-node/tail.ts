@@ -53,16 +53,22 @@ export class Tail {
   }
 
   /**
-   * As a query node takes them, in parts of at most `limits.tailBytesMax` of which only the last moves its position;
+   * As a query node takes them, in parts of at most `bytesMax` of which only the last moves its position;
    * without those that `mayHold` rules out by their hash.
    */
-  keysFor(type: KeyType, after: number, upTo: number, mayHold: (hash: number) => boolean): ReadonlyArray<TailKeys> {
+  keysFor(
+    type: KeyType,
+    after: number,
+    upTo: number,
+    mayHold: (hash: number) => boolean,
+    bytesMax: number = limits.tailBytesMax
+  ): ReadonlyArray<TailKeys> {
     const batches = this.between(after, upTo)
     if (batches.length === 0) return [noTail(after, upTo)]
     const { keys, timestamps } = collect(type, batches, mayHold)
     const bytes = keyColumnBytes(keys) + timestamps.byteLength
-    if (bytes <= limits.tailBytesMax) return [{ after, upTo, keys, timestamps }]
-    const rows = Math.max(1, Math.floor((keys.count * limits.tailBytesMax) / bytes))
+    if (bytes <= bytesMax) return [{ after, upTo, keys, timestamps }]
+    const rows = Math.max(1, Math.floor((keys.count * bytesMax) / bytes))
     const parts: Array<TailKeys> = []
     for (let from = 0; from < keys.count; from += rows) {
       const to = Math.min(keys.count, from + rows)

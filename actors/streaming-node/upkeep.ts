@@ -4,6 +4,7 @@
  */
 import { Clock, Effect, FiberMap, type Scope } from "effect"
 import { limits } from "../../protocols/limits.ts"
+import { buggify, stall } from "../../runtime/buggify.ts"
 import type { Compute } from "../../storage/compute.ts"
 import type { Objects } from "../../storage/objects.ts"
 import type { Coordinator } from "../coordinator-client.ts"
@@ -14,7 +15,9 @@ import type { QueryNodes } from "./reading.ts"
 import type { Shard } from "./shard.ts"
 
 const FLUSH_AGAIN_MS = 500
-const HAND_AGAIN_MS = 50
+/** A segment is there soon, or its store is away: each try tells a query node all that it should hold. */
+const HAND_AGAIN_FIRST_MS = 50
+const HAND_AGAIN_MAX_MS = 500
 
 /** Runs until the owner has to begin anew, and then says why. */
 export const keepUp = Effect.fnUntraced(function* (
@@ -23,10 +26,14 @@ export const keepUp = Effect.fnUntraced(function* (
   owner: Owner
 ): Effect.fn.Return<string, never, Objects | Compute | Scope.Scope> {
   const { catalog, changed, settings } = owner
+  const clock = yield* Clock.Clock
   const flushes = yield* FiberMap.make<string>()
   const handoffs = yield* FiberMap.make<string>()
+  /** Who waits for a flush, in the order in which they came: those that fail again and again keep nobody out. */
+  const line = new Set<Shard>()
 
   const flush = Effect.fnUntraced(function* (shard: Shard) {
+    yield* stall("before a flush", 3_000)
     const done = yield* Effect.result(flushOldest(coordinator, owner, shard))
     shard.waiting = done._tag === "Success" ? "" : `flush: ${done.failure.reason}`
     if (done._tag === "Failure") yield* Effect.sleep(FLUSH_AGAIN_MS)
@@ -34,10 +41,14 @@ export const keepUp = Effect.fnUntraced(function* (
     changed.notify()
   })
   const hand = Effect.fnUntraced(function* (shard: Shard) {
+    if (yield* buggify("key filters are forgotten")) shard.filters.clear()
     yield* loadFilters(owner, shard)
     const state = yield* handOff(queryNodes, owner, shard)
-    shard.waiting = state === "adopted" ? "" : state
-    if (state !== "adopted") yield* Effect.sleep(HAND_AGAIN_MS)
+    const isAdopted = state === "adopted"
+    shard.waiting = isAdopted ? "" : state
+    if (!isAdopted && owner.behind === undefined)
+      yield* Effect.sleep(Math.min(HAND_AGAIN_FIRST_MS * 2 ** shard.handTries, HAND_AGAIN_MAX_MS))
+    shard.handTries = isAdopted ? 0 : shard.handTries + 1
     shard.handingOff = false
     changed.notify()
   })
@@ -50,29 +61,36 @@ export const keepUp = Effect.fnUntraced(function* (
     for (const { growing } of owner.shards.values()) bytes += growing.active.bytes
     return bytes > settings.growingBytesMax * limits.channelFlushAt
   }
-  const large = (shard: Shard, crowded: boolean) => {
-    const { born, bytes, from } = shard.growing.active
-    if (born === undefined) return false
-    if (crowded) return true
+  /**
+   * One unit at a time: what comes while it is on its way into a manifest goes into the next, however often a flush is
+   * asked for. So a store that was away leaves few segments, and not a long row of small ones.
+   */
+  const isFree = ({ growing, sealed }: Shard) => growing.active.born !== undefined && sealed.length === 0
+  const isOld = (born: number) => clock.currentTimeMillisUnsafe() - born >= settings.segmentAgeMaxMs
+  const ripe = (shard: Shard, crowded: boolean) => {
+    const { born, from } = shard.growing.active
     // Past half of the log, or of what one channel may hold, whoever has records in it gives them up.
     const held = Math.min(owner.logBytesMax * limits.channelFlushAt, limits.channelHeldBytesMax)
-    return shard.flushWanted > from || bytes >= settings.segmentBytesMax || owner.logBytes > held
+    return isFree(shard) && (crowded || shard.flushWanted > from || isOld(born!) || owner.logBytes > held)
   }
+  const flushing = () => [...owner.shards.values()].filter((shard) => shard.flushing).length
+  const toFlush = (shard: Shard) => shard.sealed.length > 0 && !shard.flushing
   /** Something to do for a shard that nothing is being done for yet. */
   const due = (shard: Shard, crowded: boolean) =>
     !ready(shard) ||
     (!shard.handingOff && (shard.viewStale || newer(shard))) ||
-    large(shard, crowded) ||
-    (shard.sealed.length > 0 && !shard.flushing && flushing() < limits.flushesAtOnce)
-  const flushing = () => [...owner.shards.values()].filter((shard) => shard.flushing).length
+    ripe(shard, crowded) ||
+    (toFlush(shard) && flushing() < limits.flushesAtOnce)
 
   while (true) {
-    const nowMs = yield* Clock.currentTimeMillis
+    if (owner.behind !== undefined) return owner.behind
+    if (owner.again) return "it began anew by itself"
     const crowded = isCrowded()
     let oldest = Infinity
     for (const shard of owner.shards.values()) {
       if (!ready(shard)) {
         owner.shards.delete(shard.key)
+        line.delete(shard)
         continue
       }
       if (!shard.growing.fits(owner.manifest(shard).flushedTo)) {
@@ -80,25 +98,30 @@ export const keepUp = Effect.fnUntraced(function* (
       }
       if (newer(shard)) shard.viewStale = true
       const { born } = shard.growing.active
-      if (large(shard, crowded) || (born !== undefined && nowMs - born >= settings.segmentAgeMaxMs))
-        shard.seal(owner.lsn)
-      else if (born !== undefined) oldest = Math.min(oldest, born)
-      if (shard.sealed.length > 0 && !shard.flushing && flushing() < limits.flushesAtOnce) {
-        shard.flushing = true
-        yield* FiberMap.run(flushes, shard.key, flush(shard))
-      }
+      const isEarly = isFree(shard) && (yield* buggify("a segment is sealed early"))
+      if (ripe(shard, crowded) || isEarly) shard.seal(owner.lsn)
+      else if (born !== undefined && !isOld(born)) oldest = Math.min(oldest, born)
+      if (toFlush(shard)) line.add(shard)
       if (shard.viewStale && !shard.handingOff) {
         shard.handingOff = true
         yield* FiberMap.run(handoffs, shard.key, hand(shard))
       }
     }
+    for (const shard of line) {
+      if (flushing() >= limits.flushesAtOnce) break
+      line.delete(shard)
+      shard.flushing = true
+      yield* FiberMap.run(flushes, shard.key, flush(shard))
+    }
     const work = () => {
       const crowded = isCrowded()
-      return [...owner.shards.values()].some((shard) => due(shard, crowded))
+      return (
+        owner.behind !== undefined || owner.again || [...owner.shards.values()].some((shard) => due(shard, crowded))
+      )
     }
     const event = Effect.raceFirst(changed.until(work), catalog.changed.until(work))
     yield* oldest === Infinity
       ? event
-      : Effect.timeoutOption(event, Math.max(1, oldest + settings.segmentAgeMaxMs - nowMs))
+      : Effect.timeoutOption(event, Math.max(1, oldest + settings.segmentAgeMaxMs - clock.currentTimeMillisUnsafe()))
   }
 })

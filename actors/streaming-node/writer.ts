@@ -13,10 +13,11 @@ import type { ElanusError } from "../../protocols/errors.ts"
 import { limits } from "../../protocols/limits.ts"
 import { encodeRecord, type Entry, entryBytes, type LogRecord, type RecordHeader } from "../../protocols/record.ts"
 import type { Written } from "../../protocols/streaming-node.ts"
-import type { Timestamp } from "../../protocols/timestamp.ts"
+import { later, type Timestamp } from "../../protocols/timestamp.ts"
+import { buggify, stall } from "../../runtime/buggify.ts"
 import type { Signal } from "../../runtime/signal.ts"
 import { Log } from "../../storage/log.ts"
-import type { Outcome } from "../../storage/outcome.ts"
+import { ambiguous, type Outcome } from "../../storage/outcome.ts"
 import type { Chain } from "./chain.ts"
 import type { Identity } from "./fence.ts"
 import type { Stamps } from "./stamps.ts"
@@ -114,10 +115,12 @@ export const write = Effect.fnUntraced(function* (
 
   // Never interrupted half-way: a record that was sent is known to be in flight.
   const send = Effect.fnUntraced(function* (header: RecordHeader, bytesMax: number) {
-    const pending = header.kind === "rows" ? queue.take(bytesMax) : []
+    const isSmall = yield* buggify("a record of one request")
+    const pending = header.kind === "rows" ? queue.take(isSmall ? 0 : bytesMax) : []
     const entries = pending.map(({ entry }) => entry)
     const { bytes, hash } = encodeRecord(header, entries)
-    const outcome = yield* log.append(who.channel, bytes, sequence)
+    const isLost = pending.length > 0 && (yield* buggify("an append is lost"))
+    const outcome = isLost ? Effect.succeed(ambiguous("lost")) : yield* log.append(who.channel, bytes, sequence)
     sequence++
     lsn++
     previous = hash
@@ -141,14 +144,17 @@ export const write = Effect.fnUntraced(function* (
     const now = yield* Clock.currentTimeMillis
     if (queue.closeAt > stamps.last) stamps.close(queue.closeAt)
     const timestamp = stamps.take(now)
-    if (timestamp === undefined) {
+    // At once: the floor may be another one when it is sent, and no record is below its own.
+    const header = timestamp === undefined ? undefined : headerOf("rows", timestamp)
+    if (header === undefined || (yield* buggify("a grant where the last would do"))) {
       const got = yield* Effect.result(deps.grant)
       if (got._tag === "Failure") {
         refuse(queue.take(Infinity), got.failure)
       }
       return
     }
-    yield* send(headerOf("rows", timestamp), deps.recordBytesMax)
+    yield* stall("before a record is sent", 500)
+    yield* send(header, deps.recordBytesMax)
   })
 
   const sendTick = Effect.gen(function* () {
@@ -157,8 +163,10 @@ export const write = Effect.fnUntraced(function* (
       yield* Effect.sleep(limits.tickDelayMs) // so that more readers share it
       if (!wantsTick() || wantsRecord()) return
     }
+    yield* stall("before a tick", 500)
     lastTickMs = now
-    stamps.close(queue.closeAt)
+    // What an older term gave out is closed with it: no record is below its own floor.
+    stamps.close(later(queue.closeAt, stamps.floor))
     yield* send(headerOf("tick", stamps.last), 0)
   })
 
@@ -176,6 +184,8 @@ export const write = Effect.fnUntraced(function* (
       const outcome = yield* first.outcome
       if (outcome._tag !== "Done") return `append ${first.sequence}: ${outcome._tag}: ${outcome.detail}`
       if (outcome.value !== first.sequence) return `append ${first.sequence} was stored as ${outcome.value}`
+      if (yield* buggify("an append that is stored is doubted")) return `append ${first.sequence}: not believed`
+      yield* stall("before an acknowledgement", 500)
       inFlight.shift()
       deps.acknowledged(first.record, first.sequence)
       answer(first.pending, first.record.header)

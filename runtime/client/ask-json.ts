@@ -1,5 +1,5 @@
 /** Asking in JSON: what is asked seldom, and what has no binary form. */
-import { headers as headerNames } from "../../protocols/client.ts"
+import { formatRequestId, headers as headerNames } from "../../protocols/client.ts"
 import { parseTimestamp } from "../../protocols/timestamp.ts"
 import { utf8 } from "../../protocols/wire.ts"
 import type { Ask } from "./ask.ts"
@@ -21,7 +21,7 @@ export interface JsonAsks {
 export const makeJsonAsks = (ask: Ask, session: Session): JsonAsks => {
   const askJson = async (subject: string, body: object, options: RequestOptions = {}) => {
     // An id in every request: those that make something are then made once, however often they are sent.
-    const headers = { [headerNames.request]: session.requestId() }
+    const headers = { [headerNames.request]: formatRequestId(session.requestId()) }
     const reply = await ask(subject, utf8.encode(JSON.stringify(body)), headers, options.timeoutMs)
     const answer = JSON.parse(utf8.decode(reply.data)) as { readonly data: unknown; readonly timestamp: string }
     return { data: answer.data, timestamp: parseTimestamp(answer.timestamp) ?? 0n }

@@ -21,8 +21,14 @@ export type Ask = (
   timeoutMs: number | undefined
 ) => Reply | Promise<Reply>
 
-const RETRY_FIRST_MS = 20
-const RETRY_MAX_MS = 500
+/** A try may take this much longer than its proxy was told: the proxy knows better what it waited for in vain. */
+export const SAY_SO_MS = 250
+export const RETRY_FIRST_MS = 20
+export const RETRY_MAX_MS = 500
+
+/** For the last of several questions, what the others left of their common time, at least 1 ms less than that. */
+export const restOf = (timeoutMs: number, passedMs: number): number =>
+  Math.max(1, Math.min(timeoutMs - 1, Math.floor(timeoutMs - passedMs)))
 
 const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms))
 
@@ -49,8 +55,8 @@ export const makeAsk = (send: Send): Ask => {
     while (true) {
       let error: ElanusError
       try {
-        // Reads may take longer than writes.
-        const usualMs = isWriting(subject) ? limits.tryTimeoutMs : Math.max(limits.tryTimeoutMs, timeoutMs / 2)
+        // Reads may take longer than writes; and if one got lost, with the proxy that had it, not the next one of all that is left.
+        const usualMs = isWriting(subject) ? limits.tryTimeoutMs : Math.max(limits.tryTimeoutMs, left / 2)
         const tryMs = Math.min(left, usualMs)
         const timed = { ...headers, [headerNames.timeout]: String(Math.ceil(tryMs)) }
         const asked = sent ?? send(subject, data, timed, tryMs)
@@ -82,7 +88,7 @@ export const makeAsk = (send: Send): Ask => {
 }
 
 /** The error that a reply carries, if it is one. */
-const errorOf = ({ data, headers }: Reply): ElanusError | undefined => {
+export const errorOf = ({ data, headers }: Reply): ElanusError | undefined => {
   if (headers === undefined || headers[headerNames.errorCode] === undefined) return undefined
   try {
     const { error } = JSON.parse(utf8.decode(data)) as {

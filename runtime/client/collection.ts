@@ -1,11 +1,17 @@
 /** One collection, as a client sees it: what it asks in the binary form, and what it knows of the collection. */
-import { BINARY, binary, consistencies, headers as headerNames, type ReadLevel } from "../../protocols/client.ts"
+import {
+  BINARY,
+  binary,
+  consistencies,
+  formatRequestId,
+  headers as headerNames,
+  type ReadLevel
+} from "../../protocols/client.ts"
 import { ElanusError, failure } from "../../protocols/errors.ts"
 import { limits } from "../../protocols/limits.ts"
-import type { RowSpec } from "../../protocols/row-objects.ts"
 import { collectionSubject, nameProblem } from "../../protocols/subjects.ts"
 import { later, type Timestamp } from "../../protocols/timestamp.ts"
-import type { Ask } from "./ask.ts"
+import { type Ask, restOf } from "./ask.ts"
 import type { JsonAsks } from "./ask-json.ts"
 import type {
   Collection,
@@ -20,7 +26,7 @@ import type {
 import { rowAt, toBatch, toKeys, toQueries, type Vector } from "./layout.ts"
 import { split } from "./parts.ts"
 import type { Session } from "./session.ts"
-import { specOf } from "./spec.ts"
+import { type Spec, specOf } from "./spec.ts"
 
 /** What all collections of a client share. */
 export interface Client extends JsonAsks {
@@ -31,7 +37,7 @@ export interface Client extends JsonAsks {
   readonly payloadMax: number
 }
 
-const DATE_AGAIN_MS = 200
+export const DATE_AGAIN_MS = 200
 
 const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms))
 
@@ -41,9 +47,9 @@ export const makeCollection = (client: Client, name: string): Collection => {
   if (wrong !== undefined) throw failure("bad-name", wrong)
   const subject = (verb: string) => collectionSubject(database, name, verb)
   const subjects = { search: subject("search"), insert: subject("insert"), get: subject("get") }
-  let known: Promise<RowSpec> | undefined
+  let known: Promise<Spec> | undefined
   /** Asked once, and again after an error that may say that it is another collection now. */
-  const spec = (options?: RequestOptions): Promise<RowSpec> =>
+  const spec = (options?: RequestOptions): Promise<Spec> =>
     (known ??= askAbout(subject("describe"), {}, options).then(specOf, (cause: unknown) => {
       known = undefined
       throw cause
@@ -59,21 +65,24 @@ export const makeCollection = (client: Client, name: string): Collection => {
   }
   const asBinary = { [headerNames.format]: BINARY }
 
-  /** Dated by an old answer, the cluster could not tell a write from one that it has forgotten: "outcome-unknown". */
-  const dated = async (options: RequestOptions): Promise<void> => {
+  /**
+   * Dated by an old answer, the cluster could not tell a write from one that it has forgotten ("outcome-unknown"), nor from one
+   * to a collection of that name before this one.
+   */
+  const dated = async ({ created }: Spec, options: RequestOptions): Promise<void> => {
     const deadline = performance.now() + (options.timeoutMs ?? limits.requestTimeoutMs)
-    while (!session.isDated()) {
+    while (!session.isDated(created)) {
       await askAbout(subject("describe"), {}, options)
-      if (session.isDated()) return
+      if (session.isDated(created)) return
       // While there is no coordinator, a description has no date.
       if (performance.now() > deadline) throw failure("unavailable", "no coordinator gives out timestamps")
       await sleep(DATE_AGAIN_MS)
     }
   }
 
-  const writeOne = async (verb: string, data: Uint8Array, options: RequestOptions): Promise<Written> => {
-    await dated(options)
-    const headers = { ...asBinary, [headerNames.request]: session.requestId() }
+  const writeOne = async (verb: string, mine: Spec, data: Uint8Array, options: RequestOptions): Promise<Written> => {
+    await dated(mine, options)
+    const headers = { ...asBinary, [headerNames.request]: formatRequestId(session.requestId()) }
     try {
       const { count, timestamp } = binary.written.decode((await ask(verb, data, headers, options.timeoutMs)).data)
       session.saw(timestamp)
@@ -94,7 +103,7 @@ export const makeCollection = (client: Client, name: string): Collection => {
     const worker = async () => {
       while (next < parts.length) {
         const part = parts[next++]!
-        const written = await writeOne(subjects.insert, binary.write.encode(part), options)
+        const written = await writeOne(subjects.insert, mine, binary.write.encode(part), options)
         count += written.count
         timestamp = later(timestamp, written.timestamp)
       }
@@ -133,9 +142,19 @@ export const makeCollection = (client: Client, name: string): Collection => {
     name,
     describe: (options) => askAbout(subject("describe"), {}, options) as Promise<Record<string, unknown>>,
     stats: (options) => askRows(subject("stats"), {}, options) as Promise<CollectionStats>,
-    drop: async (options) => {
+    drop: async (options = {}) => {
+      const { timeoutMs = limits.requestTimeoutMs } = options
+      const begun = performance.now()
+      const rest = () => ({ ...options, timeoutMs: restOf(timeoutMs, performance.now() - begun) })
       known = undefined
-      await askAbout(subject("drop"), {}, options)
+      // Dated by an answer of now, it drops no later collection of that name, however late it comes.
+      const mine = await spec(options).catch((cause: unknown) => {
+        // One that is on its way out already, perhaps: that is waited for.
+        if (!(cause instanceof ElanusError && cause.code === "collection-not-found")) throw cause
+      })
+      known = undefined
+      if (mine !== undefined) await dated(mine, rest())
+      await askAbout(subject("drop"), {}, rest())
     },
     flush: async (options) => {
       await askAbout(subject("flush"), {}, options)
@@ -144,7 +163,7 @@ export const makeCollection = (client: Client, name: string): Collection => {
     upsert: write,
     delete: async (ids, options = {}) => {
       const mine = await spec(options)
-      return writeOne(subject("delete"), binary.keys.encode(toKeys(mine, ids)), options).catch(forget)
+      return writeOne(subject("delete"), mine, binary.keys.encode(toKeys(mine, ids)), options).catch(forget)
     },
     get: async (ids, options = {}) => {
       const mine = await spec(options)

@@ -2,8 +2,8 @@
  * What a client has been told of time. Rows that it read or wrote move its session on, so that no later read is before
  * them; any answer at all dates what it asks, so that the cluster knows whether it would still remember it.
  */
-import { formatRequestId } from "../../protocols/client.ts"
 import { limits } from "../../protocols/limits.ts"
+import type { RequestId } from "../../protocols/record.ts"
 import { later, type Timestamp } from "../../protocols/timestamp.ts"
 
 export interface Session {
@@ -13,15 +13,26 @@ export interface Session {
   readonly saw: (timestamp: Timestamp) => void
   /** Of an answer without any. */
   readonly learn: (timestamp: Timestamp) => void
-  /** Whether a request that is made now can be dated. */
-  readonly isDated: () => boolean
+  /** Whether a request that is made now can be dated; by an answer that is not from before `since`, if that is given. */
+  readonly isDated: (since?: Timestamp) => boolean
   /** What dated a request was too old, whatever our clock says of it. */
   readonly outdate: () => void
-  /** Names a request: by the newest answer, and by chance. */
-  readonly requestId: () => string
+  /** Names a request: by the newest answer, if that can date it, and by chance. */
+  readonly requestId: () => RequestId
 }
 
-export const makeSession = (): Session => {
+/** Milliseconds of a clock that never goes back, and 64 bits of chance. */
+export interface SessionSources {
+  readonly now: () => number
+  readonly unique: () => bigint
+}
+
+const ofThisProcess: SessionSources = {
+  now: () => performance.now(),
+  unique: () => crypto.getRandomValues(new BigUint64Array(1))[0]!
+}
+
+export const makeSession = ({ now, unique }: SessionSources = ofThisProcess): Session => {
   let token: Timestamp = 0n
   /** The newest of any answer, and when it came. */
   let newest: Timestamp = 0n
@@ -29,8 +40,9 @@ export const makeSession = (): Session => {
   const learn = (timestamp: Timestamp): void => {
     if (timestamp <= newest) return
     newest = timestamp
-    newestAt = performance.now()
+    newestAt = now()
   }
+  const isDated = (since: Timestamp = 0n) => newest >= since && now() - newestAt <= limits.requestDateAgeMs
   return {
     token: () => token,
     saw: (timestamp) => {
@@ -38,13 +50,10 @@ export const makeSession = (): Session => {
       learn(timestamp)
     },
     learn,
-    isDated: () => performance.now() - newestAt <= limits.requestDateAgeMs,
+    isDated,
     outdate: () => {
       newestAt = -Infinity
     },
-    requestId: () => {
-      const random = crypto.getRandomValues(new BigUint64Array(1))
-      return formatRequestId({ issued: newest, unique: random[0]! })
-    }
+    requestId: () => ({ issued: isDated() ? newest : 0n, unique: unique() })
   }
 }

@@ -5,6 +5,7 @@
 import { requestKey } from "../../protocols/record.ts"
 import type { Operation } from "../history.ts"
 import { notAfter } from "../ledger.ts"
+import type { Life } from "../metadata.ts"
 import { type Check, type Evidence, keyText, type Violation, violation } from "./evidence.ts"
 import { reads } from "./reads.ts"
 import { overtaken, sightings } from "./sightings.ts"
@@ -12,8 +13,15 @@ import { isOk, isPart, isPossible, isBefore, makingOf, partsOf, timestampOf, typ
 
 const bad = (detail: string, where?: Parameters<typeof violation>[2]) => violation("acknowledged", detail, where)
 
+/**
+ * Whether a collection is younger than what was asked. The library dates what it asks: however late it comes, it means no
+ * collection that was made since.
+ */
+const isOver = ({ completed, outcome, session }: Operation, { created }: Life): boolean =>
+  completed !== undefined && (session || outcome?._tag === "Ok") && notAfter(completed, created)
+
 /** Every write that was acknowledged is in the log, once, as it was asked, and was there before it was acknowledged. */
-const stored = ({ lives, model }: Evidence, { applied, operation }: Write): ReadonlyArray<Violation> => {
+const stored = ({ lives }: Evidence, { applied, lost, operation }: Write): ReadonlyArray<Violation> => {
   const { completed, id, outcome } = operation
   const where = { operations: [id] }
   if (outcome?._tag === "Refused") {
@@ -29,17 +37,17 @@ const stored = ({ lives, model }: Evidence, { applied, operation }: Write): Read
     const life = lives.find((one) => one.id === each.collection)
     if (life === undefined || !isPart(operation, life, each)) {
       found.push(bad(`shard ${each.shard} has something else than was asked`, where))
+    } else if (isOver(operation, life)) {
+      found.push(bad(`shard ${each.shard} of ${life.id} has it, a collection that was made when it was over`, where))
     }
   }
   if (outcome?._tag !== "Ok") return found
   const named = lives.filter(({ created, name }) => name === operation.collection && notAfter(created, completed!))
   const isWhole = named.some((life) =>
-    [...partsOf(operation, life).keys()].every(
-      (shard) =>
-        model.bereft.has(life.channels[shard]!) ||
-        applied.some(
-          (each) => each.collection === life.id && each.shard === shard && notAfter(each.message.stored, completed!)
-        )
+    [...partsOf(operation, life).keys()].every((shard) =>
+      [...applied, ...lost].some(
+        (each) => each.collection === life.id && each.shard === shard && notAfter(each.message.stored, completed!)
+      )
     )
   )
   if (!isWhole) found.push(bad("acknowledged, and not all of it was in the log by then", where))
@@ -124,9 +132,12 @@ const collections = ({ lives, operations }: Evidence): ReadonlyArray<Violation> 
       }
     }
   }
-  for (const { dropped, name } of lives) {
+  for (const life of lives) {
+    const { dropped, name } = life
     if (dropped === undefined) continue
-    const asked = drops.some((drop) => drop.collection === name && isPossible(drop) && notAfter(drop.invoked, dropped))
+    const asked = drops.some(
+      (drop) => drop.collection === name && isPossible(drop) && notAfter(drop.invoked, dropped) && !isOver(drop, life)
+    )
     if (!asked) found.push(bad(`collection ${name} went, and nobody asked for that`))
   }
   return found

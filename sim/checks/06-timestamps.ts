@@ -82,17 +82,23 @@ const channels = (evidence: Evidence): ReadonlyArray<Violation> => {
   return found
 }
 
-/** A write is answered with the time of its record. */
-const stated = (evidence: Evidence): ReadonlyArray<Violation> =>
-  writes(evidence).all.flatMap(({ applied, operation }) => {
+/** A write is answered with the time of its record; what it left in a collection that was dropped by then is not spoken of. */
+const stated = (evidence: Evidence): ReadonlyArray<Violation> => {
+  const lives = new Map(evidence.lives.map((life) => [life.id, life]))
+  return writes(evidence).all.flatMap(({ applied, lost, operation }) => {
     const stated = timestampOf(operation)
-    if (stated === undefined || applied.length === 0) return []
-    const newest = applied.reduce(
+    const all = [...applied, ...lost].filter(({ collection }) => {
+      const dropped = lives.get(collection)?.dropped
+      return dropped === undefined || !notAfter(dropped, operation.completed!)
+    })
+    if (stated === undefined || all.length === 0) return []
+    const newest = all.reduce(
       (newest, { message }) => (message.record.header.timestamp > newest ? message.record.header.timestamp : newest),
       0n
     )
     return newest === stated ? [] : [bad(`answered at ${stated}, and stored at ${newest}`, operation)]
   })
+}
 
 /** Nothing is written at or below a time at which somebody was answered. */
 const closed = (evidence: Evidence): ReadonlyArray<Violation> => {

@@ -11,7 +11,7 @@ import { decodeDeletes } from "../../storage/delete-file.ts"
 import { StorageError } from "../../storage/outcome.ts"
 import { decodeSegment } from "../../storage/segment-file.ts"
 import { Standing } from "../metadata.ts"
-import type { Row } from "../model.ts"
+import type { Model, Row } from "../model.ts"
 import { type Check, type Evidence, keyText, type Violation, violation } from "./evidence.ts"
 import { reads } from "./reads.ts"
 
@@ -63,9 +63,20 @@ const same = (a: Row | undefined, b: Row | undefined): boolean =>
     ? a === b
     : JSON.stringify(a.fields) === JSON.stringify(b.fields) && a.vector.every((value, i) => value === b.vector[i])
 
-/** The objects that a manifest names, against the log up to where it is flushed. */
+/** The objects that a manifest names, against the log up to where it is flushed, as one of its owners knew it. */
 const contents = (
-  { model }: Evidence,
+  evidence: Evidence,
+  manifest: Manifest,
+  open: (key: string, read: (bytes: Uint8Array) => Contents) => Contents | undefined
+): ReadonlyArray<Violation> => {
+  const channel = evidence.lives.find(({ id }) => id === manifest.collection)?.channels[manifest.shard]
+  const logs = channel === undefined ? [evidence.model] : evidence.logsOf(channel)
+  const found = logs.map((log) => contentsBy(log, manifest, open))
+  return found.some((wrong) => wrong.length === 0) ? [] : found[0]!
+}
+
+const contentsBy = (
+  model: Model,
   { collection, deletes, flushedTo, segments, shard, version }: Manifest,
   open: (key: string, read: (bytes: Uint8Array) => Contents) => Contents | undefined
 ): ReadonlyArray<Violation> => {

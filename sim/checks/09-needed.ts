@@ -27,7 +27,8 @@ class Walk {
   readonly found: Array<Violation> = []
   readonly standing = new Standing()
   private readonly entries: ReadonlyMap<number, ReadonlyArray<Applied>>
-  private readonly messages = new Map<number, Map<number, Message>>()
+  /** Channel -> sequence -> what was there: more than one if a log lost something and went on. */
+  private readonly messages = new Map<number, Map<number, Array<Message>>>()
 
   constructor(evidence: Evidence) {
     this.entries = byChannel(evidence)
@@ -35,7 +36,9 @@ class Walk {
       const { channel, sequence } = message
       let log = this.messages.get(channel)
       if (log === undefined) this.messages.set(channel, (log = new Map()))
-      log.set(sequence, message)
+      const there = log.get(sequence)
+      if (there === undefined) log.set(sequence, [message])
+      else there.push(message)
     }
   }
 
@@ -65,8 +68,8 @@ class Walk {
         bad(`${name} is record ${lsn}; record ${message.record.header.lsn} of ${collection}.${shard} is in no manifest`)
       )
     }
-    const message = this.messages.get(channel)?.get(sequence)
-    if (sequence > 0 && (message?.record.header.lsn !== lsn || message.record.hash !== hash)) {
+    const there = this.messages.get(channel)?.get(sequence) ?? []
+    if (sequence > 0 && !there.some(({ record }) => record.header.lsn === lsn && record.hash === hash)) {
       this.found.push(bad(`${name} says record ${lsn} at sequence ${sequence}, which is another one`))
     }
   }

@@ -1,13 +1,13 @@
 /**
  * Damage is detected: whoever meets it stops and says so, and never answers wrongly. So nothing is wrong with a log
- * that kept what it stored; nobody calls damaged what is not; and of a log that did lose something nobody answers as
- * if nothing had been lost, as long as anybody is left who knows better.
+ * that kept what it stored; nobody calls damaged what is not, to a client or in the log of a node; nobody answers with
+ * what was never written; and of a log that did lose something nobody answers as if nothing had been lost, as long as
+ * anybody is left who knows better.
  */
-import { requestKey } from "../../protocols/record.ts"
 import type { Operation } from "../history.ts"
-import { notAfter } from "../ledger.ts"
+import { type Moment, notAfter } from "../ledger.ts"
 import { type Check, type Evidence, type Violation, violation } from "./evidence.ts"
-import { differencesOf } from "./reads.ts"
+import { differencesOf, reads, viewsOf } from "./reads.ts"
 import { isOk, writes } from "./writes.ts"
 
 const bad = (detail: string, operations: ReadonlyArray<number> = []): Violation =>
@@ -21,60 +21,85 @@ const flaws = ({ model }: Evidence): ReadonlyArray<Violation> =>
     .filter(({ channel }) => !model.bereft.has(channel))
     .map(({ channel, detail, sequence }) => bad(`channel ${channel} at ${sequence}: ${detail}`))
 
-const falseAlarms = ({ facts, model, operations }: Evidence): ReadonlyArray<Violation> => {
-  const isDamaged = model.bereft.size > 0 || facts.some(({ _tag }) => _tag === "Damaged")
-  return operations.flatMap(({ id, outcome }) => {
+const falseAlarms = (evidence: Evidence): ReadonlyArray<Violation> => [
+  ...evidence.operations.flatMap((operation) => {
+    const { id, outcome } = operation
     if (outcome === undefined || outcome._tag === "Ok" || !alarms.has(outcome.code)) return []
-    if (isDamaged && outcome.code === "damaged") return []
+    if (outcome.code === "damaged" && (evidence.isBereft(operation) || evidence.isRotten(operation))) return []
     return [bad(`"${outcome.code}", and nothing is: ${outcome.reason}`, [id])]
+  }),
+  ...evidence.observed.alarms.flatMap(({ channel, detail, moment }) => {
+    const lost = evidence.model.bereft.get(channel)
+    if (lost !== undefined && notAfter(lost, moment)) return []
+    return [bad(`a node says that channel ${channel} is damaged, and nothing is: ${detail}`)]
   })
-}
+]
 
-/** The first acknowledged write that a channel lost. */
-const firstLost = ({ model, operations }: Evidence, channel: number): Operation | undefined => {
-  const lost = model.applied.filter(({ message }) => message.channel === channel && message.lost !== undefined)
-  const requests = new Set(lost.map(({ request }) => requestKey(request)))
-  const ids = new Set(lost.flatMap(({ versions }) => versions.map(({ row }) => row?.fields["op"])))
-  return operations.find(({ asked, completed, id, outcome }) => {
-    if (outcome?._tag !== "Ok" || !notAfter(completed!, model.bereft.get(channel)!)) return false
-    if (asked._tag !== "Upsert" && asked._tag !== "Delete") return false
-    return asked.request === undefined ? ids.has(id) : requests.has(requestKey(asked.request))
+/** Rows that nobody ever wrote, where there are objects to read them from: what was read was not what was written. */
+const altered = (evidence: Evidence): ReadonlyArray<Violation> =>
+  reads(evidence).flatMap(({ differences, life, operation }) => {
+    if (life?.channels.some((_, shard) => evidence.flushedTo(life.id, shard, operation.completed!) > 0) !== true)
+      return []
+    return differences.filter(({ kind }) => kind === "unknown").map(({ detail }) => bad(detail, [operation.id]))
   })
-}
+
+/** The last acknowledged write that a channel lost, and its record. */
+const lastLost = (evidence: Evidence, channel: number, when: Moment) =>
+  writes(evidence)
+    .all.flatMap(({ lost, operation }) => {
+      const lsns = lost
+        .filter(({ message }) => message.channel === channel)
+        .map(({ message }) => message.record.header.lsn)
+      const isMeant = lsns.length > 0 && isOk(operation) && notAfter(operation.completed!, when)
+      return isMeant ? [{ operation, lsn: Math.max(...lsns) }] : []
+    })
+    .toSorted((a, b) => a.operation.completed!.event - b.operation.completed!.event)
+    .at(-1)
 
 /**
- * A channel lost a write that was acknowledged. If nobody has died since, somebody knows that: then nothing new is
- * written to it, and what is answered is what was there.
+ * A channel lost a write that was acknowledged. Its owner knows that, for as long as it is its owner, and so does the
+ * proxy that brought the answer, for as long as it lives: then nothing new is written to it, and what is answered is
+ * what was there. Of several proxies another may ask first, which knows of nothing; and an owner whose checkpoint is past
+ * that record cannot tell any more whose it was.
  */
 const lost = (evidence: Evidence): ReadonlyArray<Violation> => {
-  const { lives, model, observed, operations, remembered } = evidence
-  const found: Array<Violation> = []
+  const { model, observed, pasts, steps } = evidence
+  const violations: Array<Violation> = []
   for (const [channel, when] of model.bereft) {
-    const first = firstLost(evidence, channel)
-    if (first === undefined) continue
-    const forgot = observed.crashes.find((crash) => notAfter(first.completed!, crash))
-    const isKnown = ({ completed }: Operation) =>
-      !notAfter(completed!, when) && (forgot === undefined || notAfter(completed!, forgot))
+    const found = lastLost(evidence, channel, when)
+    if (found === undefined) continue
+    const { lsn, operation: last } = found
+    const forgot = observed.crashes.find((crash) => crash.isProxy && notAfter(last.completed!, crash))
+    const keys = steps.filter((step) => step._tag === "ChannelKey").filter((step) => step.channel === channel)
+    const taken = keys.find(({ moment, value }) => value.epoch === null && notAfter(last.completed!, moment))
+    const passed = keys.find(({ moment, value }) => value.checkpoint.lsn > lsn && notAfter(when, moment))
+    const isKnown = ({ completed }: Operation) => {
+      const before = (moment: Moment | undefined) => moment === undefined || !notAfter(moment, completed!)
+      return (
+        !notAfter(completed!, when) &&
+        (before(taken?.moment) || (observed.proxies === 1 && before(forgot) && before(passed?.moment)))
+      )
+    }
     for (const { applied, operation } of writes(evidence).all) {
       const after = applied.some(({ message }) => message.channel === channel && !notAfter(message.stored, when))
       if (!isOk(operation) || !after || !isKnown(operation)) continue
-      const detail = `channel ${channel} lost operation ${first.id}, which was acknowledged, and took another write`
-      found.push(bad(detail, [first.id, operation.id]))
+      const detail = `channel ${channel} lost operation ${last.id}, which was acknowledged, and took another write`
+      violations.push(bad(detail, [last.id, operation.id]))
     }
-    for (const operation of operations) {
-      const { collection, outcome } = operation
-      if (outcome?._tag !== "Ok" || !isKnown(operation)) continue
-      const mine = lives.filter(({ channels, name }) => name === collection && channels.includes(channel))
-      const all = mine.map((life) => differencesOf(evidence, operation, outcome.timestamp, life, remembered))
-      if (all.length === 0 || all.some((differences) => differences.length === 0)) continue
-      const detail = `channel ${channel} lost operation ${first.id}, which was acknowledged, and answers: ${all[0]![0]!.detail}`
-      found.push(bad(detail, [first.id, operation.id]))
+    const before = [pasts.find(({ lost }) => lost.has(channel))!.model]
+    for (const { life, operation, timestamp } of reads(evidence)) {
+      if (life?.channels.includes(channel) !== true || !isKnown(operation)) continue
+      const views = viewsOf(life, (one) => (one === channel ? before : evidence.logsOf(one)))
+      const all = Array.from(views, (view) => differencesOf(evidence, operation, timestamp, life, view))
+      if (all.some((differences) => differences.length === 0)) continue
+      const detail = `channel ${channel} lost operation ${last.id}, which was acknowledged, and answers: ${all[0]![0]!.detail}`
+      violations.push(bad(detail, [last.id, operation.id]))
     }
   }
-  return found
+  return violations
 }
 
 export const damage: Check = {
   property: "damage",
-  check: (evidence) => [...flaws(evidence), ...falseAlarms(evidence), ...lost(evidence)]
+  check: (evidence) => [...flaws(evidence), ...falseAlarms(evidence), ...altered(evidence), ...lost(evidence)]
 }

@@ -41,7 +41,7 @@ const fences = ({ model }: Evidence): ReadonlyArray<Violation> => {
   const found: Array<Violation> = []
   const channels = new Set(model.messages.map(({ channel }) => channel))
   for (const channel of channels) {
-    const log = model.messages.filter((message) => message.channel === channel && message.lost === undefined)
+    const log = model.messages.filter((message) => message.channel === channel)
     log.forEach(({ record, standing }, i) => {
       if (record.header.kind !== "fence" || standing !== "record") return
       const { epoch, incarnation } = record.header

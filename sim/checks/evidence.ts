@@ -5,7 +5,7 @@
 import type { Key } from "../../protocols/keys.ts"
 import type { Operation } from "../history.ts"
 import { type Fact, type Moment, notAfter } from "../ledger.ts"
-import { type Life, livesOf, type Step, stepsOf } from "../metadata.ts"
+import { damageTo, type Life, livesOf, type Step, stepsOf } from "../metadata.ts"
 import { Model } from "../model.ts"
 
 /** What must hold, always: section 5 of the design, in its order. */
@@ -40,6 +40,18 @@ export interface Check {
   readonly check: (evidence: Evidence) => ReadonlyArray<Violation>
 }
 
+/** A node lost its memory. */
+export interface Crash extends Moment {
+  readonly isProxy: boolean
+}
+
+/** A node wrote into its log that a channel is damaged. */
+export interface Alarm {
+  readonly moment: Moment
+  readonly channel: number
+  readonly detail: string
+}
+
 /** When the parts of a run began. Absent: it did not come so far. */
 export interface Phases {
   readonly chaos?: Moment
@@ -54,6 +66,7 @@ export interface Phases {
 /** What a quiet cluster did by itself in a while in which nobody asked anything. */
 export interface Quiet {
   readonly ms: number
+  /** Turns of fibers are not among them. */
   readonly events: number
   readonly nodes: number
 }
@@ -64,8 +77,10 @@ export interface Observed {
   readonly phases: Phases
   /** How many faults were to strike: with none, nothing may be refused. */
   readonly faults: number
-  /** Nodes that lost their memory, and when. */
-  readonly crashes: ReadonlyArray<Moment>
+  /** How many nodes are proxies. */
+  readonly proxies: number
+  readonly crashes: ReadonlyArray<Crash>
+  readonly alarms: ReadonlyArray<Alarm>
   /** Whether all clocks went right, so that what is said of milliseconds can be held against the world's. */
   readonly clocksAgree: boolean
   /** Asked by nobody but the audit, after the cluster was healed. */
@@ -104,9 +119,27 @@ export class Evidence {
     }
   }
 
-  /** As if no log had lost anything. */
-  get remembered(): Model {
-    return this.once(rememberedModel)
+  /** What the logs said before each power failure: who was there then and has not died may know it still. */
+  get pasts(): ReadonlyArray<Past> {
+    return this.once(allPasts)
+  }
+
+  /** What whoever owns a channel may take for its log: what is there, and what was before it lost something. */
+  logsOf(channel: number): ReadonlyArray<Model> {
+    return [this.model, ...this.pasts.filter(({ lost }) => lost.has(channel)).map(({ model }) => model)]
+  }
+
+  /** Whether a shard of the operation's collection is on a channel that had lost something when it ended. */
+  isBereft({ collection, completed }: Operation): boolean {
+    const isLost = (channel: number) => isBy(this.model.bereft.get(channel), completed)
+    return this.lives.some(({ channels, name }) => name === collection && channels.some(isLost))
+  }
+
+  /** Whether an object of the operation's collection was not any more what was written when it ended. */
+  isRotten({ collection, completed }: Operation): boolean {
+    return this.lives
+      .filter(({ name }) => name === collection)
+      .some((life) => damageTo(life, this.facts).some(({ moment }) => isBy(moment, completed)))
   }
 
   /** What a shard was flushed to by then. */
@@ -125,7 +158,24 @@ export class Evidence {
   }
 }
 
-const rememberedModel = ({ facts }: Evidence): Model => new Model(facts.filter(({ _tag }) => _tag !== "Lost"))
+const isBy = (moment: Moment | undefined, end: Moment | undefined): boolean =>
+  moment !== undefined && (end === undefined || notAfter(moment, end))
+
+/** The logs as they were just before a power failure. */
+interface Past {
+  /** The channels that lost something in it. */
+  readonly lost: ReadonlySet<number>
+  readonly model: Model
+}
+
+const allPasts = ({ facts }: Evidence): ReadonlyArray<Past> =>
+  facts.flatMap((fact, at) => {
+    // All channels lose what they lose at once.
+    if (fact._tag !== "Lost" || facts[at - 1]?._tag === "Lost") return []
+    const lost = new Set<number>()
+    for (let next: Fact | undefined = fact, i = at; next?._tag === "Lost"; next = facts[++i]) lost.add(next.channel)
+    return [{ lost, model: new Model(facts.slice(0, at)) }]
+  })
 
 /**
  * A key as the collection has it that was asked: a huge integer travels in JSON as text, and a client that does not know

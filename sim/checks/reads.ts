@@ -2,7 +2,7 @@
  * Every answer held against the model at the timestamp that it states: what is missing, what should not be there, and
  * what is wrong about what should. Which property that breaks is for the checks to say.
  */
-import type { Key } from "../../protocols/keys.ts"
+import { compareKeys, hashKey, type Key, shardOf } from "../../protocols/keys.ts"
 import type { Timestamp } from "../../protocols/timestamp.ts"
 import type { AnswerHit, AnswerRow, Asked, Operation } from "../history.ts"
 import { notAfter } from "../ledger.ts"
@@ -62,6 +62,42 @@ const allReads = (evidence: Evidence): ReadonlyArray<Read> =>
     return [readOf(evidence, operation, outcome.timestamp)]
   })
 
+/** What a collection is taken for. */
+type View = Pick<Model, "at" | "rows" | "versions">
+
+/** Each shard as one of the logs has it that its owner may go by. */
+const viewOf = (logs: ReadonlyArray<Model>): View => {
+  const [first] = logs
+  if (logs.every((log) => log === first)) return first!
+  const logOf = (key: Key) => logs[shardOf(hashKey(key), logs.length)]!
+  return {
+    at: (collection, key, timestamp) => logOf(key).at(collection, key, timestamp),
+    versions: (collection, key) => logOf(key).versions(collection, key),
+    rows: (collection, timestamp) =>
+      [...new Set(logs)]
+        .flatMap((log) => log.rows(collection, timestamp).filter(({ key }) => logOf(key) === log))
+        .sort((a, b) => compareKeys(a.key, b.key))
+  }
+}
+
+/**
+ * All that a collection may be taken for by those who know of no loss, or of some: `logsOf` says by which logs each of
+ * its channels may be read. What is so comes first.
+ */
+export function* viewsOf(
+  life: Life,
+  logsOf: (channel: number) => ReadonlyArray<Model>,
+  chosen: ReadonlyArray<Model> = []
+): Generator<View> {
+  const { channels } = life
+  const shard = chosen.length
+  if (shard === channels.length) return yield viewOf(chosen)
+  // Two shards on one channel have one owner.
+  const twin = channels.indexOf(channels[shard]!)
+  const logs = twin < shard ? [chosen[twin]!] : logsOf(channels[shard]!)
+  for (const log of logs) yield* viewsOf(life, logsOf, [...chosen, log])
+}
+
 /**
  * Against the collection of that name that fits best: a proxy may not know yet that there is another one. Where a log
  * lost something, with it or without: `damage` asks which it should have been.
@@ -71,9 +107,8 @@ const readOf = (evidence: Evidence, operation: Operation, timestamp: Timestamp):
   let best: Read = { operation, timestamp, life: undefined, differences: [] }
   const lives = evidence.lives.filter(({ created, name }) => name === collection && notAfter(created, completed!))
   for (const life of lives.toReversed()) {
-    const isBereft = life.channels.some((channel) => evidence.model.bereft.has(channel))
-    for (const model of isBereft ? [evidence.model, evidence.remembered] : [evidence.model]) {
-      const differences = differencesOf(evidence, operation, timestamp, life, model)
+    for (const view of viewsOf(life, (channel) => evidence.logsOf(channel))) {
+      const differences = differencesOf(evidence, operation, timestamp, life, view)
       const read: Read = { operation, timestamp, life, differences }
       if (best.life === undefined || differences.length < best.differences.length) best = read
       if (best.differences.length === 0) return best
@@ -87,11 +122,11 @@ export const differencesOf = (
   operation: Operation,
   timestamp: Timestamp,
   life: Life,
-  model: Model
+  view: View
 ): ReadonlyArray<Difference> => {
   const { asked, outcome } = operation
   const answer = outcome?._tag === "Ok" ? outcome.answer : undefined
-  const held = new Held(evidence, model, operation, timestamp, life)
+  const held = new Held(evidence, view, operation, timestamp, life)
   if (asked._tag === "Get" && answer?._tag === "Rows") held.get(asked.keys, answer.rows)
   if (asked._tag === "Count" && answer?._tag === "Counted") held.count(answer.rows)
   if (asked._tag === "Search" && answer?._tag === "Hits") held.search(asked, answer.lists)
@@ -102,14 +137,14 @@ export const differencesOf = (
 class Held {
   readonly differences: Array<Difference> = []
   private readonly evidence: Evidence
-  private readonly model: Model
+  private readonly view: View
   private readonly operation: Operation
   private readonly timestamp: Timestamp
   private readonly life: Life
 
-  constructor(evidence: Evidence, model: Model, operation: Operation, timestamp: Timestamp, life: Life) {
+  constructor(evidence: Evidence, view: View, operation: Operation, timestamp: Timestamp, life: Life) {
     this.evidence = evidence
-    this.model = model
+    this.view = view
     this.operation = operation
     this.timestamp = timestamp
     this.life = life
@@ -135,7 +170,7 @@ class Held {
   }
 
   count(counted: number): void {
-    const rows = this.model.rows(this.life.id, this.timestamp)
+    const rows = this.view.rows(this.life.id, this.timestamp)
     if (counted === rows.length) return
     const kind = counted < rows.length ? "counted-less" : "counted-more"
     const flushed = this.life.channels.some((_, shard) => this.flushedTo(shard) > 0)
@@ -150,7 +185,7 @@ class Held {
       this.differ("fewer", undefined, undefined, `${lists.length} lists for ${queries.length} vectors`)
       return
     }
-    const rows = this.model.rows(this.life.id, this.timestamp)
+    const rows = this.view.rows(this.life.id, this.timestamp)
     queries.forEach((query, i) => this.list(query, offset, limit, lists[i]!, rows))
   }
 
@@ -208,7 +243,7 @@ class Held {
     const expected = this.at(key)
     const isSame = (row: Row) => sameContent(given, row)
     if (expected?.row !== undefined && isSame(expected.row) && isRight(expected.row)) return
-    const versions = this.model.versions(this.life.id, keyIn(this.life, key)).filter(({ row }) => row !== undefined)
+    const versions = this.view.versions(this.life.id, keyIn(this.life, key)).filter(({ row }) => row !== undefined)
     const like = versions.filter(({ row }) => isSame(row!))
     const told = content(given)
     // The content says which version it is; if it says nothing, the distance does.
@@ -240,7 +275,7 @@ class Held {
   }
 
   private at(key: Key): Version | undefined {
-    return this.model.at(this.life.id, keyIn(this.life, key), this.timestamp)
+    return this.view.at(this.life.id, keyIn(this.life, key), this.timestamp)
   }
 
   private flushedTo(shard: number): number {

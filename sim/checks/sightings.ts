@@ -6,6 +6,7 @@ import type { Key } from "../../protocols/keys.ts"
 import type { Timestamp } from "../../protocols/timestamp.ts"
 import type { AnswerRow, Operation } from "../history.ts"
 import { notAfter } from "../ledger.ts"
+import type { Applied } from "../model.ts"
 import type { Evidence } from "./evidence.ts"
 import { isBefore, isOk, isPossible, timestampOf, writes } from "./writes.ts"
 
@@ -67,6 +68,7 @@ export const overtaken = (
   const all = writes(evidence).ofKey(collection, key)
   const drops = evidence.once(allDrops).filter((drop) => drop.collection === collection)
   return all
+    .filter(({ lost }) => !isGone(lost, key, read))
     .map(({ operation }) => operation)
     .filter((write) => {
       const at = timestampOf(write)
@@ -88,6 +90,13 @@ export const overtaken = (
       )
     })
 }
+
+/** The one thing that no client can know: a log lost it. If anybody should have said so is for `damage` to ask. */
+const isGone = (lost: ReadonlyArray<Applied>, key: Key, read: Operation): boolean =>
+  lost.some(
+    ({ message, versions }) =>
+      notAfter(message.lost!, read.completed!) && versions.some((version) => String(version.key) === String(key))
+  )
 
 const allDrops = (evidence: Evidence): ReadonlyArray<Operation> =>
   evidence.operations.filter((operation) => operation.asked._tag === "Drop" && isPossible(operation))

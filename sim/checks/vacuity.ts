@@ -25,9 +25,13 @@ export const vacuous = (evidence: Evidence): ReadonlyArray<string> => {
   const done = operations.filter(({ outcome }) => outcome?._tag === "Ok").length
   if (done < OPERATIONS_LEAST) why.push(`${done} operations were carried out`)
 
-  const tried = operations.filter(
-    (operation) => isRowWrite(operation) && !(operation.outcome?._tag === "Refused" && own.has(operation.outcome.code))
-  )
+  const tried = operations.filter((operation) => {
+    const { outcome } = operation
+    if (!isRowWrite(operation) || outcome?._tag === "Ok") return isRowWrite(operation)
+    // What lost something should take nothing more.
+    if (evidence.isBereft(operation) || evidence.isRotten(operation)) return false
+    return !(outcome?._tag === "Refused" && own.has(outcome.code))
+  })
   const written = tried.filter(({ outcome }) => outcome?._tag === "Ok").length
   const least = observed.faults === 0 ? WRITTEN_LEAST_CALM : WRITTEN_LEAST
   if (written === 0 || written < least * tried.length)

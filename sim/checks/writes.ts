@@ -14,7 +14,10 @@ import { type Evidence, keyIn } from "./evidence.ts"
 
 export interface Write {
   readonly operation: Operation
+  /** Where it is. */
   readonly applied: ReadonlyArray<Applied>
+  /** Where it was, before a log lost it. */
+  readonly lost: ReadonlyArray<Applied>
 }
 
 export interface Writes {
@@ -75,6 +78,7 @@ const allWrites = (evidence: Evidence): Writes => {
     if (typeof op === "number") byOp.set(op, [...(byOp.get(op) ?? []), applied])
   }
   const there = (all: ReadonlyArray<Applied>) => all.filter(({ message }) => message.lost === undefined)
+  const byRequest = Map.groupBy(model.applied, ({ request }) => requestKey(request))
 
   const named = new Set<string>()
   for (const { asked } of operations) {
@@ -82,46 +86,52 @@ const allWrites = (evidence: Evidence): Writes => {
       named.add(requestKey(asked.request))
     }
   }
-  /** Deletes without an id: whoever asked first for just these keys has what was stored first. */
-  const unnamed = model.applied.filter(
-    ({ request, versions }) => !named.has(requestKey(request)) && versions[0]?.row === undefined
+  // Deletes without an id: their proxy gave each one, and so all parts of one are known to be one.
+  const unnamed = new Map(
+    [...byRequest].filter(([key, [first]]) => !named.has(key) && first?.versions[0]?.row === undefined)
   )
-  const deletesOf = (operation: Operation): ReadonlyArray<Applied> => {
-    const at = timestampOf(operation)
-    const found = new Map<string, Applied>()
-    for (const applied of unnamed) {
-      const { collection, message, shard } = applied
-      const life = lifeOf.get(collection)
-      const place = `${collection}.${shard}`
-      if (life?.name !== operation.collection || matched.has(applied)) continue
-      if (!notAfter(operation.invoked, message.stored) || !isPart(operation, life, applied)) continue
-      // Who was told a time has the newest up to then; who was told nothing, the first that is left.
-      if (at === undefined ? !found.has(place) : message.record.header.timestamp <= at) found.set(place, applied)
+  const claimed = new Map<Operation, ReadonlyArray<Applied>>()
+  const couldBe = (operation: Operation, parts: ReadonlyArray<Applied>): boolean =>
+    parts.every((applied) => {
+      const life = lifeOf.get(applied.collection)
+      if (life?.name !== operation.collection) return false
+      return notAfter(operation.invoked, applied.message.stored) && isPart(operation, life, applied)
+    })
+  const claim = (operation: Operation, key: string): void => {
+    claimed.set(operation, unnamed.get(key)!)
+    unnamed.delete(key)
+  }
+  const deletes = operations.filter(({ asked }) => asked._tag === "Delete" && asked.request === undefined)
+  // Who was told a time has one of which a part is of that time: of several in one record the one with most parts.
+  for (const operation of deletes.filter(isOk)) {
+    const [best] = [...unnamed]
+      .filter(([, parts]) => parts.some(({ message }) => message.record.header.timestamp === timestampOf(operation)))
+      .filter(([, parts]) => couldBe(operation, parts))
+      .toSorted(([, a], [, b]) => b.length - a.length)
+    if (best !== undefined) claim(operation, best[0])
+  }
+  // Who was told nothing has the first that is left.
+  for (const operation of deletes.filter(({ outcome }) => outcome === undefined || outcome._tag === "Unknown")) {
+    for (const [key, parts] of unnamed) {
+      if (!couldBe(operation, parts)) continue
+      claim(operation, key)
+      break
     }
-    for (const applied of found.values()) matched.add(applied)
-    return [...found.values()]
   }
 
   const writeOf = (operation: Operation): Write => {
     const { asked } = operation
-    if (asked._tag !== "Upsert" && asked._tag !== "Delete") return { operation, applied: [] }
-    const applied =
+    if (asked._tag !== "Upsert" && asked._tag !== "Delete") return { operation, applied: [], lost: [] }
+    const all =
       asked.request !== undefined
-        ? model.ofRequest(asked.request)
+        ? (byRequest.get(requestKey(asked.request)) ?? [])
         : asked._tag === "Upsert"
-          ? there(byOp.get(operation.id) ?? [])
-          : operation.outcome?._tag === "Refused"
-            ? []
-            : deletesOf(operation)
-    for (const each of applied) matched.add(each)
-    return { operation, applied }
+          ? (byOp.get(operation.id) ?? [])
+          : (claimed.get(operation) ?? [])
+    for (const each of all) matched.add(each)
+    return { operation, applied: there(all), lost: all.filter(({ message }) => message.lost !== undefined) }
   }
-  // Who was told that it is done has it; what is left may be of those who were told nothing.
-  const asked = operations.filter(isRowWrite)
-  const found = new Map<Operation, Write>()
-  for (const operation of asked) if (isOk(operation)) found.set(operation, writeOf(operation))
-  for (const operation of asked) if (!isOk(operation)) found.set(operation, writeOf(operation))
-  const all = asked.map((operation) => found.get(operation)!)
+  const all = operations.filter(isRowWrite).map(writeOf)
 
   const index = new Map<string, Map<Key, Array<Write>>>()
   for (const write of all) {

@@ -6,7 +6,7 @@ import { UsageError } from "./usage.ts"
 const canary: Edit = {
   name: "canary",
   file: "actors/proxy/proxy.ts",
-  find: "yield* requests.upsert(collection, rows, asked.request, asked.timeoutMs)",
+  find: "yield* requests.upsert(collection, rows, asked.request, asked.deadline)",
   replace: "{ count: rows.keys.count, timestamp: requests.newest() }"
 }
 export const CANARY = canary.name

@@ -8,7 +8,7 @@ import { failureLines } from "./seeds.ts"
 export type Say = (answer: object, text: string) => void
 
 const summaryText = (summary: Summary): string => {
-  const { events, hash, ms, operations, seed, struck, vacuous } = summary
+  const { events, fired, hash, ms, operations, seed, struck, vacuous } = summary
   const failures = failureLines(summary)
   return [
     `seed ${seed}: trace ${hash}, ${count(events)} events in ${(ms / 1_000).toFixed(1)} simulated seconds`,
@@ -16,6 +16,7 @@ const summaryText = (summary: Summary): string => {
     ...Object.entries(struck).map(
       ([kind, { inFlight, times }]) => `${kind}: struck ${times} times, ${inFlight} in flight`
     ),
+    ...Object.entries(fired).map(([site, times]) => `${site}: fired ${times} times`),
     ...vacuous.map((why) => `vacuous: ${why}`),
     ...(failures.length === 0 ? ["nothing is wrong"] : ["FAILED", ...failures])
   ].join("\n")

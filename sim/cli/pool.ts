@@ -34,12 +34,15 @@ export interface AskOptions {
   readonly keep?: Keep | undefined
   /** A process that must not do it. */
   readonly notBy?: number | undefined
+  /** Other than that of all. */
+  readonly patienceMs?: number | undefined
 }
 
 interface Waiting {
   readonly seed: string
   readonly job: Job
   readonly notBy: number | undefined
+  readonly patienceMs: number
   readonly resolve: (ran: Ran) => void
 }
 
@@ -68,11 +71,11 @@ export class Pool {
   }
 
   /** Never fails: what goes wrong is in the summary. */
-  run(what: string | Plan, { keep, notBy }: AskOptions = {}): Promise<Ran> {
+  run(what: string | Plan, { keep, notBy, patienceMs = this.patienceMs }: AskOptions = {}): Promise<Ran> {
     const isSeed = typeof what === "string"
     const job: Job = isSeed ? { seed: what, keep } : { plan: encodePlan(what), keep }
     return new Promise((resolve) => {
-      this.waiting.push({ seed: isSeed ? what : what.seed, job, notBy, resolve })
+      this.waiting.push({ seed: isSeed ? what : what.seed, job, notBy, patienceMs, resolve })
       this.next()
     })
   }
@@ -92,7 +95,7 @@ export class Pool {
     }
   }
 
-  private give(by: number, { job, resolve, seed }: Waiting): void {
+  private give(by: number, { job, patienceMs, resolve, seed }: Waiting): void {
     const child = (this.children[by] ??= this.begin(by))
     const end = (ran: Omit<Ran, "by">) => {
       clearTimeout(timer)
@@ -106,7 +109,7 @@ export class Pool {
       this.children[by] = undefined
       end({ summary: lost(seed, why), kept: [] })
     }
-    const timer = setTimeout(() => die(`it had not ended after ${this.patienceMs / 1_000} s`), this.patienceMs)
+    const timer = setTimeout(() => die(`it had not ended after ${Math.round(patienceMs / 1_000)} s`), patienceMs)
     child.once("message", (ran) => end(ran as Omit<Ran, "by">))
     child.once("error", ({ message }) => die(message))
     child.once("exit", (code, signal) => die(`its process ended with ${code ?? signal}`))
@@ -117,7 +120,8 @@ export class Pool {
     return fork(this.program, this.bug === undefined ? [] : [this.bug], {
       cwd: by % 2 === 0 ? process.cwd() : tmpdir(),
       env: { ...process.env, TZ: ZONES[by % ZONES.length] },
-      execArgv: [`--hash-seed=${by + 1}`, ...this.flags],
+      // What lives for one run alone should die young: fewer and shorter pauses of the collector.
+      execArgv: [`--hash-seed=${by + 1}`, "--max-semi-space-size=64", ...this.flags],
       stdio: ["ignore", "ignore", "inherit", "ipc"]
     })
   }

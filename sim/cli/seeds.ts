@@ -6,12 +6,15 @@ import { encodePlan, planOf } from "../plan.ts"
 import { failuresOf, type Summary, type Totals, totalsOf } from "../summary.ts"
 import { bar } from "./bar.ts"
 import { Pool, type PoolOptions, type Ran } from "./pool.ts"
+import { sitesInSources } from "./sites.ts"
 import { partedAt } from "./twice.ts"
 
 export interface SeedsOptions extends PoolOptions {
   readonly seeds: ReadonlyArray<string>
   /** Plans of runs that failed are written there. */
   readonly out: string
+  /** Of the real world: seeds that have not begun by then are left out. */
+  readonly withinMs?: number | undefined
 }
 
 export interface FailedRun {
@@ -26,6 +29,8 @@ export interface SeedsReport {
   readonly failed: ReadonlyArray<FailedRun>
   /** Of the real world. */
   readonly seconds: number
+  /** How many had not begun when the time was over. */
+  readonly left: number
   /** How many were run a second time, in another process. */
   readonly twice: number
   readonly bug: string | undefined
@@ -35,7 +40,7 @@ export interface SeedsReport {
 const TWICE_EVERY = 20
 
 export const runSeeds = async (options: SeedsOptions): Promise<SeedsReport> => {
-  const { bug, out, seeds } = options
+  const { bug, out, seeds, withinMs = Infinity } = options
   const pool = new Pool(options)
   const started = performance.now()
   const progress = bar(seeds.length)
@@ -46,17 +51,23 @@ export const runSeeds = async (options: SeedsOptions): Promise<SeedsReport> => {
     twice++
     return { ...ran.summary, parted: await partedAt(pool, seed, ran) }
   }
+  const runs: Array<Summary> = []
+  let next = 0
+  const work = async () => {
+    while (next < seeds.length && performance.now() - started < withinMs) {
+      const index = next++
+      const seed = seeds[index]!
+      const ran = await pool.run(seed)
+      const isTwice = index % TWICE_EVERY === 0 && ran.summary.hash !== ""
+      const summary = isTwice ? await again(seed, ran) : ran.summary
+      runs[index] = summary
+      if (failuresOf(summary).length > 0) failing++
+      progress.show(++ended, `${failing} failed`)
+    }
+  }
   try {
-    const runs = await Promise.all(
-      seeds.map(async (seed, index) => {
-        const ran = await pool.run(seed)
-        const isTwice = index % TWICE_EVERY === 0 && ran.summary.hash !== ""
-        const summary = isTwice ? await again(seed, ran) : ran.summary
-        if (failuresOf(summary).length > 0) failing++
-        progress.show(++ended, `${failing} failed`)
-        return summary
-      })
-    )
+    // More than there are processes: while one runs again what another did, that one has something to do.
+    await Promise.all(Array.from({ length: 2 * pool.size }, work))
     const seconds = (performance.now() - started) / 1_000
     const failed: Array<FailedRun> = []
     for (const summary of runs.filter((each) => failuresOf(each).length > 0)) {
@@ -65,7 +76,8 @@ export const runSeeds = async (options: SeedsOptions): Promise<SeedsReport> => {
       await writeFile(file, encodePlan(planOf(summary.seed)))
       failed.push({ summary, file })
     }
-    return { totals: totalsOf(runs), runs, failed, seconds, twice, bug }
+    const totals = totalsOf(runs, await sitesInSources())
+    return { totals, runs, failed, seconds, left: seeds.length - runs.length, twice, bug }
   } finally {
     progress.end()
     pool.close()
@@ -95,8 +107,8 @@ export const failureLines = (summary: Summary): ReadonlyArray<string> => {
 
 const some = (runs: number) => `${count(runs)} ${runs === 1 ? "seed" : "seeds"}`
 
-export const seedsText = ({ bug, failed, runs, seconds, totals, twice }: SeedsReport): string => {
-  const { asked, done, events, faults, hours, passed, unknown, vacuous } = totals
+export const seedsText = ({ bug, failed, left, runs, seconds, totals, twice }: SeedsReport): string => {
+  const { asked, done, events, faults, hours, passed, sites, unknown, vacuous } = totals
   const planted = bug === undefined ? [] : ["--bug", bug]
   const lines = [
     table(
@@ -104,9 +116,15 @@ export const seedsText = ({ bug, failed, runs, seconds, totals, twice }: SeedsRe
       faults.map(({ inFlight, kind, seeds, seedsInFlight, times }) => [kind, times, inFlight, seeds, seedsInFlight])
     ),
     "",
+    table(
+      ["site", "fired", "seeds"],
+      sites.map(({ seeds, site, times }) => [site, times, seeds])
+    ),
+    "",
     `${some(runs.length)} in ${seconds.toFixed(1)} s (${(runs.length / seconds).toFixed(2)} a second): ${hours.toFixed(1)} simulated hours, ${count(events)} events`,
     `${count(asked)} operations asked, ${count(done)} carried out (${count(done / runs.length)} a seed), ${count(unknown)} ended unknown`,
     `${some(twice)} run twice, in two processes`,
+    ...(left === 0 ? [] : [`${some(left)} had not begun when the time was over`]),
     ...vacuous.map(([why, times]) => `vacuous, ${some(times)}: ${why}`),
     ...failed.flatMap(({ file, summary }) => [
       "",

@@ -2,8 +2,9 @@
 import { writeFile } from "node:fs/promises"
 import { relative } from "node:path"
 import { encodePlan, type Plan } from "../plan.ts"
+import type { Shown } from "../search.ts"
 import { shrink, type Size, sizeOf } from "../shrink.ts"
-import { failuresOf } from "../summary.ts"
+import { type Failure, failuresOf } from "../summary.ts"
 import type { Say } from "./one.ts"
 import { Pool, type PoolOptions } from "./pool.ts"
 
@@ -13,30 +14,41 @@ export interface ShrinkOptions extends PoolOptions {
 }
 
 const AT_MOST_MS = 110_000
+/** A smaller plan that takes so many times as long as the whole goes round in a circle, and is of no use. */
+const PATIENCE = 3
 
 const sizeText = ({ clients, faults, ms, nodes, operations }: Size): string =>
   `${faults} faults, ${operations} operations, ${clients} clients, ${nodes} nodes, ${Math.round(ms / 1_000)} s`
 
+/** A failure that names no operation of its own may have others beside it that do. */
+const shownBy = (failures: ReadonlyArray<Failure>, fault: Failure["fault"]): Shown | undefined => {
+  const own = failures.filter((each) => each.fault === fault)
+  return own.length === 0
+    ? undefined
+    : ([...own, ...failures].find(({ operations }) => operations.length > 0)?.operations ?? [])
+}
+
 /** Says it, and answers with which code to end. */
 export const shrinkPlan = async (plan: Plan, { out, ...options }: ShrinkOptions, say: Say): Promise<number> => {
-  // A smaller plan that goes round in a circle is of no use.
-  const pool = new Pool({ patienceMs: 20_000, ...options })
+  const pool = new Pool(options)
   const started = performance.now()
   try {
     const { summary } = await pool.run(plan)
-    const [failure] = failuresOf(summary)
+    const failures = failuresOf(summary)
+    const [failure] = failures
     if (failure === undefined) {
       say({ plan: sizeOf(plan), shrunk: null }, "This plan does not fail.")
       return 1
     }
     const { fault } = failure
+    const patienceMs = PATIENCE * (performance.now() - started)
     const { stderr } = process
     let tried = 0
-    const small = await shrink(plan, {
+    const small = await shrink(plan, shownBy(failures, fault)!, {
       fails: async (candidate) => {
         tried++
-        const ran = await pool.run(candidate)
-        return failuresOf(ran.summary).some((each) => each.fault === fault)
+        const ran = await pool.run(candidate, { patienceMs })
+        return shownBy(failuresOf(ran.summary), fault)
       },
       width: pool.size,
       isOver: () => performance.now() - started > AT_MOST_MS,

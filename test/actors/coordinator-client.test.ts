@@ -5,11 +5,16 @@ import { makeCoordinator } from "../../actors/coordinator-client.ts"
 import { type ErrorCode, failure } from "../../protocols/errors.ts"
 import { encodeFailure } from "../../protocols/protocol.ts"
 import { Bus } from "../../runtime/bus.ts"
+import { Sites } from "../../runtime/buggify.ts"
 import { Node } from "../../runtime/node.ts"
 import { World } from "../../sim/world.ts"
 
 /** The code with which a call ends whose tries end with these, one after the other. */
-const codeAfter = (tries: ReadonlyArray<ErrorCode>, name: "DropCollection" | "ListCollections") => {
+const codeAfter = (
+  tries: ReadonlyArray<ErrorCode>,
+  name: "DropCollection" | "ListCollections",
+  { fires = false, timeoutMs = 10_000 } = {}
+) => {
   let asked = 0
   const bus = Bus.of({
     request: () => Effect.sync(() => ({ data: encodeFailure(failure(tries[asked++]!, "")) })),
@@ -17,10 +22,14 @@ const codeAfter = (tries: ReadonlyArray<ErrorCode>, name: "DropCollection" | "Li
   } as unknown as Bus["Service"])
   const program = Effect.gen(function* () {
     const coordinator = yield* makeCoordinator
-    return yield* coordinator.call(name, { collection: "1", database: "default" }, 10_000)
+    return yield* coordinator.call(name, { collection: "1", database: "default" }, timeoutMs)
   })
   const error = new World(1).run(
-    Effect.flip(program).pipe(Effect.provideService(Bus, bus), Effect.provide(Node.layer("0.0.0", {})))
+    Effect.flip(program).pipe(
+      Effect.provideService(Bus, bus),
+      Effect.provideService(Sites, { fires: () => fires, time: () => 0 }),
+      Effect.provide(Node.layer("0.0.0", {}))
+    )
   )
   assert.strictEqual(asked, tries.length)
   return error.code
@@ -35,6 +44,17 @@ describe("a question to the coordinator", () => {
   it("of which every try was refused is refused", () => {
     assert.strictEqual(codeAfter(["collection-not-found"], "DropCollection"), "collection-not-found")
     assert.strictEqual(codeAfter(["unavailable", "deposed", "overloaded"], "DropCollection"), "overloaded")
+  })
+
+  it("that is refused was asked once, also where answers are asked for twice", () => {
+    assert.strictEqual(codeAfter(["unavailable", "overloaded"], "DropCollection", { fires: true }), "overloaded")
+  })
+
+  it("for which no coordinator came in time finds none, and hears nothing of the one before", () => {
+    for (const name of ["DropCollection", "ListCollections"] as const) {
+      assert.strictEqual(codeAfter(["deposed"], name, { timeoutMs: 5 }), "unavailable")
+    }
+    assert.strictEqual(codeAfter(["ambiguous", "deposed"], "DropCollection", { timeoutMs: 15 }), "ambiguous")
   })
 
   it("that changes nothing has no doubt", () => {

@@ -87,13 +87,15 @@ interface Told {
   at: number
 }
 
+const nothingFlushed = () => 0
+
 /** Reads to its own fence, as channel.ts does. */
 const readToFence = Effect.fnUntraced(function* (mine: Activation, ways: Ways): Effect.fn.Return<Fenced, never, Log> {
-  const fenced = yield* ways.fence(mine.who, mine.incarnation, mine.chain, (record, sequence) =>
+  const onRecord = (record: LogRecord, sequence: number) =>
     Effect.sync(() => {
       mine.applied.push({ sequence, record })
     })
-  )
+  const fenced = yield* ways.fence(mine.who, mine.incarnation, mine.chain, onRecord, nothingFlushed)
   if (fenced._tag === "Fenced") {
     mine.stamps.last = mine.chain.timestamp
     mine.stamps.floor = mine.chain.floor
@@ -338,7 +340,18 @@ const runWorld = (
 
 const checkpointAt = ({ record, sequence }: Activation["applied"][number]): Checkpoint => {
   const { epoch, floor, incarnation, lsn, timestamp } = record.header
-  return { sequence, lsn, hash: record.hash, epoch, incarnation, timestamp, floor, requestFloor: 0n, metadata: 0 }
+  return {
+    sequence,
+    lsn,
+    hash: record.hash,
+    epoch,
+    incarnation,
+    timestamp,
+    floor,
+    epochs: [],
+    requestFloor: 0n,
+    metadata: 0
+  }
 }
 
 const idsOf = (record: LogRecord): ReadonlyArray<number> =>
@@ -586,6 +599,55 @@ const writeOutOfOrder: typeof write = Effect.fnUntraced(function* (deps) {
   return result
 })
 
+describe("a fence", () => {
+  /** On a log with three records, by an owner that believes something else of it: how it ends, and if the log grew. */
+  const believing = (change: (checkpoint: Checkpoint) => Checkpoint, flushedTo: number) => {
+    const world = new World(1)
+    const broker = simBroker(world)
+    let ended: Fenced | undefined
+    let grew = 0
+    const onRecord = () => Effect.void
+    const program = Effect.gen(function* () {
+      const log = yield* logOf(broker)
+      yield* log.create(CHANNEL)
+      const who: Identity = { channel: CHANNEL, epoch: 5n, nonce: 7n }
+      const chain = new Chain(checkpointZero)
+      for (const incarnation of [1, 2, 3]) yield* fence(who, incarnation, chain, onRecord, () => chain.lsn)
+      const { epoch, floor, hash, incarnation, lsn, recordAt: sequence, timestamp } = chain
+      const checkpoint = { ...checkpointZero, epoch, floor, hash, incarnation, lsn, sequence, timestamp }
+      const { last } = yield* log.open(CHANNEL)
+      const heir: Identity = { channel: CHANNEL, epoch: 6n, nonce: 8n }
+      ended = yield* fence(heir, 1, new Chain(change(checkpoint)), onRecord, () => flushedTo)
+      grew = (yield* log.open(CHANNEL)).last - last
+    })
+    const whole = Effect.gen(function* () {
+      const log = yield* logOf(broker)
+      yield* Effect.provideService(program, Log, log)
+    })
+    world.run(Effect.asVoid(on(world.node("heir"), Effect.orDie(Effect.scoped(whole)))))
+    return { ended, grew }
+  }
+
+  it("is set where the log is as it should be", () => {
+    assert.deepStrictEqual(
+      believing((checkpoint) => checkpoint, 3),
+      { ended: { _tag: "Fenced" }, grew: 65 }
+    )
+  })
+
+  it("is not set on a log that has something else where the newest known record was, and ends no earlier", () => {
+    const { ended, grew } = believing((checkpoint) => ({ ...checkpoint, sequence: checkpoint.sequence - 1 }), 3)
+    assert.match(ended?._tag === "Damaged" ? ended.detail : "", /something else is/)
+    assert.strictEqual(grew, 0)
+  })
+
+  it("is not set on a log that ends before what is flushed", () => {
+    const { ended, grew } = believing((checkpoint) => checkpoint, 4)
+    assert.match(ended?._tag === "Damaged" ? ended.detail : "", /4 was flushed/)
+    assert.strictEqual(grew, 0)
+  })
+})
+
 describe("the checks find it", () => {
   it("when a fence is a single message", () => {
     const found = firstViolation({ ...rightly, fence: shortFence, stop: noStop }, 300)
@@ -612,8 +674,8 @@ describe("the checks find it", () => {
   })
 
   it("when what is in doubt is written again without a fence", () => {
-    const careless: typeof fence = Effect.fnUntraced(function* (who, incarnation, chain, onRecord) {
-      if (incarnation === 1) return yield* fence(who, incarnation, chain, onRecord)
+    const careless: typeof fence = Effect.fnUntraced(function* (who, incarnation, chain, onRecord, flushedTo) {
+      if (incarnation === 1) return yield* fence(who, incarnation, chain, onRecord, flushedTo)
       const log = yield* Log
       const once = Effect.gen(function* () {
         const { last } = yield* log.open(who.channel)

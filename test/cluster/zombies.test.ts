@@ -56,7 +56,14 @@ it(
       raw.request(
         roleSubject("main", first.node, StreamingNodeProtocol.name, "Write"),
         StreamingNodeProtocol.calls.Write.payload.encode({
-          route: { channel, epoch: BigInt(first.epoch), knownLsn: 0, collection: collectionID, shard: 0 },
+          route: {
+            channel,
+            epoch: BigInt(first.epoch),
+            knownEpoch: 0n,
+            knownLsn: 0,
+            collection: collectionID,
+            shard: 0
+          },
           request: { issued: db.timestamp(), unique: BigInt(id) },
           body: {
             _tag: "Upsert",

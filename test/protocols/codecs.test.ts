@@ -101,6 +101,7 @@ const routeLike = (random: RandomSource): Route => ({
   channel: random.below(65_536),
   shard: random.below(65_536),
   epoch: u64(random),
+  knownEpoch: u64(random),
   knownLsn: count(random),
   collection: text(random)
 })
@@ -124,6 +125,8 @@ const foundLike = (random: RandomSource) => {
 const readLike = (random: RandomSource): SegmentRead => {
   const keys = keysLike(random, 1 + random.below(4))
   return {
+    knownEpoch: u64(random),
+    knownLsn: count(random),
     collection: text(random),
     shard: random.below(65_536),
     segments: Array.from({ length: random.below(4) }, () => text(random)),
@@ -273,6 +276,7 @@ const described: ReadonlyArray<Spoken<any>> = [
     waiting: text(random)
   })),
   spoken("Load", query.Load.payload, (random) => ({
+    epoch: u64(random),
     collection: text(random),
     shard: random.below(16),
     metric: random.pick(["L2", "IP", "COSINE"] as const),
@@ -300,6 +304,8 @@ const described: ReadonlyArray<Spoken<any>> = [
         id: text(random),
         state: random.pick(["loading", "loaded", "no-memory", "failed"] as const),
         applied: count(random),
+        knownEpoch: u64(random),
+        knownLsn: count(random),
         indexed: bool(random),
         detail: text(random)
       }

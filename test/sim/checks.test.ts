@@ -110,7 +110,46 @@ const bad: { readonly [P in Property]: ReadonlyArray<Bad> } = {
     ["a collection that is not listed", () => with_(books(), (past) => past.list([]))],
     ["a collection is listed that nobody made", () => with_(books(), (past) => past.list(["books", "films"]))],
     ["a collection went, and nobody asked", () => with_(books(), (past) => past.drop("books", "Ok", false))],
-    ["a collection went by a request that was refused", () => with_(books(), (past) => past.drop("books", "Refused"))]
+    [
+      "a collection went by a request that was over before it was made",
+      () =>
+        with_(books(), (past) => {
+          past.drop("books")
+          past.create("books")
+          past.drop("books", "Ok", false)
+        })
+    ],
+    [
+      "a write that was over is in the next collection of that name",
+      () =>
+        with_(books(), (past) => {
+          const request = past.request()
+          past.delete("books", [1], { request })
+          past.drop("books")
+          past.create("books")
+          past.put("books", { _tag: "Delete", request, keys: [1] })
+        })
+    ],
+    ["a collection went by a request that was refused", () => with_(books(), (past) => past.drop("books", "Refused"))],
+    [
+      "acknowledged, and in no log, where a log lost something else",
+      () =>
+        with_(books(), (past) => {
+          past.upsert("books", [1])
+          forget(past)
+          past.upsert("books", [2], { stored: 0 })
+        })
+    ],
+    [
+      "a row is missing that another one was lost behind",
+      () =>
+        with_(books(), (past) => {
+          past.upsert("books", [1])
+          past.upsert("books", [2])
+          forget(past)
+          past.get("books", [1, 2], {}, () => [])
+        })
+    ]
   ],
 
   deleted: [
@@ -298,6 +337,14 @@ const bad: { readonly [P in Property]: ReadonlyArray<Bad> } = {
 
   timestamps: [
     [
+      "a write that a log lost was answered with another time than it had",
+      () =>
+        with_(books(), (past) => {
+          past.upsert("books", [1], { timestamp: past.now() - 1n })
+          lose(past)
+        })
+    ],
+    [
       "the oracle's bound goes back",
       () => with_(books(), (past) => past.oracle(fromMillis(BEGINNING + 9_000_000), 0n))
     ],
@@ -413,12 +460,30 @@ const bad: { readonly [P in Property]: ReadonlyArray<Bad> } = {
 
   "kept-rows": [
     [
+      "a flush loses a row that no log lost",
+      () =>
+        with_(books(), (past) => {
+          past.upsert("books", [1])
+          past.upsert("books", [2])
+          forget(past)
+          past.flush("books", 0, { keeps: ({ key }) => key !== 1 })
+        })
+    ],
+    [
       "a flush loses a row",
       () =>
         with_(
           books(),
           (past) => (past.upsert("books", [1, 2]), past.flush("books", 0, { keeps: ({ key }) => key !== 1 }))
         )
+    ],
+    [
+      "an object is damaged, and its rows are answered as if they had never been",
+      () =>
+        with_(filled(), (past) => {
+          past.ledger.add({ _tag: "Damaged", what: "segments/c1/0/1-1.arrow" })
+          past.count("books", {}, -2)
+        })
     ],
     [
       "a flush forgets the deletes of its range",
@@ -456,6 +521,15 @@ const bad: { readonly [P in Property]: ReadonlyArray<Bad> } = {
   ],
 
   needed: [
+    [
+      "a checkpoint names a record that never was, where the log lost another",
+      () =>
+        with_(books(), (past) => {
+          past.upsert("books", [1])
+          forget(past)
+          past.checkpoint(0, { hash: 5n })
+        })
+    ],
     [
       "the log is purged above the checkpoint",
       () =>
@@ -553,6 +627,60 @@ const bad: { readonly [P in Property]: ReadonlyArray<Bad> } = {
           lose(past)
           past.get("books", [1], { client: "b" }, () => [])
         })
+    ],
+    [
+      "a log lost what was acknowledged by the one proxy, and another owner goes on",
+      () =>
+        with_(books(), (past) => {
+          past.upsert("books", [1])
+          lose(past)
+          past.take(0)
+          past.upsert("books", [2])
+        })
+    ],
+    [
+      "a log lost what was acknowledged by the one proxy, its owner dies, and another one goes on",
+      () =>
+        with_(books(), (past) => {
+          past.upsert("books", [1])
+          lose(past)
+          past.crashes.push({ ...past.step(), isProxy: false })
+          past.take(0)
+          past.upsert("books", [2])
+        })
+    ],
+    [
+      "a log lost what was acknowledged by the one proxy, and another owner answers",
+      () =>
+        with_(books(), (past) => {
+          past.upsert("books", [1])
+          lose(past)
+          past.take(0)
+          past.get("books", [1], {}, () => [])
+        })
+    ],
+    [
+      "a node says in its log that a channel is damaged, and another one is",
+      () =>
+        with_(books(), (past) => {
+          lose(past, 2)
+          past.alarms.push({ moment: past.step(), channel: 0, detail: "by hand" })
+        })
+    ],
+    [
+      "a sealed row comes back with another bit",
+      () =>
+        with_(filled(), (past) =>
+          past.get("books", [1], {}, (rows) => rows.map((row) => ({ ...row, fields: { ...row.fields, op: 999 } })))
+        )
+    ],
+    [
+      "somebody says damaged, and another log is",
+      () =>
+        with_(books(), (past) => {
+          lose(past, 2)
+          past.upsert("books", [1], { outcome: "refused", code: "damaged" })
+        })
     ]
   ],
 
@@ -585,6 +713,42 @@ const bad: { readonly [P in Property]: ReadonlyArray<Bad> } = {
         })
     ],
     [
+      "who asks after the faults hears damaged, and another log is",
+      () =>
+        with_(books(), (past) => {
+          lose(past, 2)
+          const probe = past.end(past.begin("books", { _tag: "Flush" }), "Refused", { _tag: "Done" }, 0n, "damaged")
+          past.probes.push(...past.operations.splice(past.operations.indexOf(probe), 1))
+        })
+    ],
+    [
+      "who asks after the faults hears unavailable, and an object of another collection is damaged",
+      () =>
+        with_(books(), (past) => {
+          past.ledger.add({ _tag: "Damaged", what: "segments/c9/0/1-1.arrow" })
+          const probe = past.end(past.begin("books", { _tag: "Flush" }), "Refused", { _tag: "Done" }, 0n, "unavailable")
+          past.probes.push(...past.operations.splice(past.operations.indexOf(probe), 1))
+        })
+    ],
+    [
+      "who asks after the faults hears nothing, and a log lost something",
+      () =>
+        with_(books(), (past) => {
+          past.upsert("books", [1])
+          lose(past)
+          past.begin("books", { _tag: "Flush" })
+          past.probes.push(...past.operations.splice(-1))
+        })
+    ],
+    [
+      "a collection is still being made when all is over",
+      () =>
+        with_(books(), (past) => {
+          past.create("films", shapeOne, true, "Unknown", "creating")
+          past.observed = { phases: { healed: past.step(), end: past.step() } }
+        })
+    ],
+    [
       "nobody rests",
       () => with_(books(), (past) => (past.observed = { quiet: { ms: 1_000, events: 50_000, nodes: 3 } }))
     ]
@@ -593,6 +757,15 @@ const bad: { readonly [P in Property]: ReadonlyArray<Bad> } = {
   limits: [
     ["a record that is too large", () => with_(books(), (past) => past.store(0, encodeLarge(past)))],
     ["a fence that is too short", () => with_(books(), (past) => past.take(0, undefined, limits.pipelineDepth - 1))],
+    [
+      "a fence that is too short, where the log lost something else",
+      () =>
+        with_(books(), (past) => {
+          past.upsert("books", [1])
+          lose(past)
+          past.take(0, undefined, limits.pipelineDepth - 1)
+        })
+    ],
     [
       "a commit of too many keys",
       () =>
@@ -623,11 +796,18 @@ function with_(past: Past, change: (past: Past) => unknown): Past {
   return past
 }
 
-/** A server loses its power, and channel 0 what it had last. */
-function lose(past: Past): void {
-  const owner = past.owners.get(0)!
-  past.ledger.add({ _tag: "Lost", channel: 0, from: owner.sequence })
+/** A server loses its power, and a channel what it had last. */
+function lose(past: Past, channel = 0): void {
+  const owner = past.owners.get(channel)!
+  past.ledger.add({ _tag: "Lost", channel, from: owner.sequence })
   owner.sequence--
+}
+
+/** Then another owner comes, and of the proxies another asks, who know of nothing. */
+function forget(past: Past): void {
+  lose(past)
+  past.take(0)
+  past.observed = { proxies: 2 }
 }
 
 function encodeLarge(past: Past): Uint8Array {
@@ -742,20 +922,86 @@ describe("a past in which everything is right", () => {
     assert.deepStrictEqual(past.broken(), [])
   })
 
+  it("passes when a part of a write was left in a collection that was dropped", () => {
+    const past = books()
+    const old = past.collections.get("books")!
+    past.drop("books")
+    past.create("books")
+    const { asked } = past.upsert("books", [1])
+    const made = past.collections.get("books")!
+    past.collections.set("books", old)
+    if (asked._tag === "Upsert") past.put("books", asked)
+    past.collections.set("books", made)
+    past.get("books", [1])
+    assert.deepStrictEqual(past.broken(), [])
+  })
+
   it("passes when a log that lost something stops", () => {
     const past = books()
     past.upsert("books", [1])
     lose(past)
+    past.alarms.push({ moment: past.step(), channel: 0, detail: "by hand" })
     past.upsert("books", [2], { outcome: "refused", code: "damaged" })
+    assert.deepStrictEqual(past.broken(), [])
+  })
+
+  it("passes when an owner's checkpoint is past what its log lost, and its proxy knows better", () => {
+    const past = books()
+    past.upsert("books", [1])
+    lose(past)
+    past.take(0)
+    past.tick(0)
+    past.checkpoint(0)
+    past.upsert("books", [2])
     assert.deepStrictEqual(past.broken(), [])
   })
 
   it("passes when nobody is left who knew what a log lost", () => {
     const past = books()
     past.upsert("books", [1])
-    const owner = { ...past.owners.get(0)! }
-    past.ledger.add({ _tag: "Lost", channel: 0, from: owner.sequence })
-    past.crashes.push(past.step())
+    lose(past)
+    past.crashes.push({ ...past.step(), isProxy: true })
+    past.take(0)
+    past.upsert("books", [2])
+    past.get("books", [1], {}, () => [])
+    assert.deepStrictEqual(past.broken(), [])
+  })
+
+  it("passes when an object is damaged, and whoever needs it says so", () => {
+    const past = filled()
+    past.ledger.add({ _tag: "Damaged", what: "segments/c1/0/1-1.arrow" })
+    past.upsert("books", [5], { outcome: "refused", code: "damaged" })
+    const probe = past.end(past.begin("books", { _tag: "Flush" }), "Refused", { _tag: "Done" }, 0n, "unavailable")
+    past.probes.push(...past.operations.splice(past.operations.indexOf(probe), 1))
+    assert.deepStrictEqual(past.broken(), [])
+  })
+
+  it("passes when who knew what a log lost was not asked", () => {
+    const past = books()
+    past.upsert("books", [1])
+    forget(past)
+    past.upsert("books", [2])
+    past.get("books", [1], {}, () => [])
+    assert.deepStrictEqual(past.broken(), [])
+  })
+
+  it("passes when a log loses half of a write, or half of a fence", () => {
+    const past = two()
+    past.upsert("books", [1, 2, 3, 4])
+    lose(past, 1)
+    past.take(2)
+    lose(past, 2)
+    assert.deepStrictEqual(past.broken(), [])
+  })
+
+  it("passes when who knew what a log lost flushes it, and saves where it is", () => {
+    const past = books()
+    past.upsert("books", [1])
+    past.upsert("books", [2])
+    const { sequence } = past.owners.get(0)!
+    lose(past)
+    past.flush("books")
+    past.checkpoint(0, { sequence })
     assert.deepStrictEqual(past.broken(), [])
   })
 })
@@ -880,5 +1126,14 @@ describe("a run that shows nothing", () => {
 
     for (let i = 0; i < 40; i++) full.upsert("books", [i], { outcome: "refused", code: "unavailable" })
     assert.include(vacuous(full.evidence()).join(), "writes")
+    const shows = vacuous(full.evidence()).length
+    const bereft = filled()
+    for (let i = 0; i < 20; i++) {
+      bereft.upsert("books", [i])
+      bereft.get("books", [i])
+    }
+    lose(bereft)
+    for (let i = 0; i < 40; i++) bereft.upsert("books", [i], { outcome: "refused", code: "damaged" })
+    assert.isAbove(shows, vacuous(bereft.evidence()).length, "a log that lost something takes nothing more")
   })
 })

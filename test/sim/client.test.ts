@@ -32,11 +32,14 @@ interface Sent {
 const shape: Shape = { dimension: 2, metric: "L2", keyType: "Int64", shards: 2 }
 const NONE = new Float32Array(0)
 
-/** A cluster that says what its script says, and writes down what it was asked. */
-const scripted = (script: ReadonlyArray<Answer>) => {
+/** The time of the first answer is one later. */
+const BEGINNING = 1_000n
+
+/** A cluster that says what its script says, and writes down what it was asked; `created` is when its collection was made. */
+const scripted = (script: ReadonlyArray<Answer>, created = BEGINNING) => {
   const sent: Array<Sent> = []
   const ids: Array<string> = []
-  let clock = 1_000n
+  let clock = BEGINNING
   const right = (verb: string): Uint8Array => {
     const timestamp = ++clock
     const keys = keyColumn("Int64", [1])
@@ -65,7 +68,8 @@ const scripted = (script: ReadonlyArray<Answer>) => {
               { name: "vector", type: "FloatVector", params: { dim: 2 } }
             ],
             indexes: [{ metricType: "L2" }],
-            shardsNum: 2
+            shardsNum: 2,
+            createdTimestamp: String(created)
           }
         : verb === "query"
           ? [{ "count(*)": 7 }]
@@ -118,8 +122,8 @@ const steps: ReadonlyArray<Step> = [
   "drop"
 ]
 
-const byLibrary = async (script: ReadonlyArray<Answer>, todo: ReadonlyArray<Step>) => {
-  const { ask, sent } = scripted(script)
+const byLibrary = async (script: ReadonlyArray<Answer>, todo: ReadonlyArray<Step>, created?: bigint) => {
+  const { ask, sent } = scripted(script, created)
   const library = makeLibrary({
     database: "default",
     payloadMax: 1_000_000,
@@ -156,8 +160,8 @@ const byLibrary = async (script: ReadonlyArray<Answer>, todo: ReadonlyArray<Step
   return { sent, ended, token: library.timestamp() }
 }
 
-const bySimulated = (script: ReadonlyArray<Answer>, todo: ReadonlyArray<Step>) => {
-  const { ask, sent } = scripted(script)
+const bySimulated = (script: ReadonlyArray<Answer>, todo: ReadonlyArray<Step>, created?: bigint) => {
+  const { ask, sent } = scripted(script, created)
   const bus = Bus.of({
     payloadMax: 1_000_000,
     request: (subject, data, { headers }) =>
@@ -241,7 +245,9 @@ describe("the simulated client", () => {
       const random = randomFrom(seed + 1)
       const script = seed === 0 ? [] : drawn(random)
       const todo: ReadonlyArray<Step> = ["insert", ...Array.from({ length: 8 }, () => random.pick(steps))]
-      const [one, other] = await Promise.all([byLibrary(script, todo), bySimulated(script, todo)])
+      // What answers may be of a time before the collection that it describes: of an oracle that is deposed, say.
+      const created = BEGINNING + random.pick([0n, 0n, 3n, 12n])
+      const [one, other] = await Promise.all([byLibrary(script, todo, created), bySimulated(script, todo, created)])
       assert.deepStrictEqual(other, one, `seed ${seed}: ${todo.join()} with ${script.join()}`)
     })
     await Promise.all(runs)

@@ -1,11 +1,13 @@
 /** The whole database in a simulated world, each role a process of its own: it works, and every run of a seed is the same run. */
-import { Effect, Fiber } from "effect"
+import { Effect, Exit, Fiber } from "effect"
 import { execFile } from "node:child_process"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { promisify } from "node:util"
 import { assert, describe, it } from "vitest"
+import { Bus } from "../../runtime/bus.ts"
 import { allRoles } from "../../runtime/roles.ts"
+import { makeClient } from "../../sim/client.ts"
 import { Cluster } from "../../sim/cluster.ts"
 import { sealed } from "../../sim/sealed.ts"
 import { on, World } from "../../sim/world.ts"
@@ -157,6 +159,35 @@ describe("processes", () => {
         assert.notStrictEqual(cluster.client("other"), one)
         const waiting = yield* Effect.forkChild(on(one, Effect.as(Effect.sleep(10), world.now)))
         assert.strictEqual((yield* Fiber.join(waiting))._tag, "Success")
+      })
+    )
+  })
+
+  it("say what is damaged before whoever asks gives up", () => {
+    inCluster("rot", (cluster) =>
+      Effect.gen(function* () {
+        cluster.start()
+        yield* cluster.ready
+        const asks = Effect.gen(function* () {
+          const client = yield* makeClient(yield* Bus, { manner: "library", form: "binary", timeoutMs: 20_000 })
+          const shape = { dimension: 2, metric: "L2", keyType: "Int64", shards: 2 } as const
+          const rows = [1n, 2n, 3n, 4n].map((key) => ({ key, vector: Float32Array.of(1, 2), fields: {} }))
+          const level = { consistency: "Strong", token: 0n, at: undefined } as const
+          yield* client.ask("books", { _tag: "Create", request: yield* client.makingId, shape })
+          const request = yield* client.requestId("books")
+          yield* client.ask("books", { _tag: "Upsert", verb: "insert", request, rows }, shape)
+          yield* client.ask("books", { _tag: "Flush" })
+          for (const key of cluster.objects.held.keys()) cluster.objects.rot(key)
+          for (const each of cluster.processes.values()) {
+            each.crash()
+            each.start()
+          }
+          yield* cluster.ready
+          const read = yield* Effect.flip(client.ask("books", { _tag: "Count", level }))
+          assert.match(read.reason, /segment \S+ on query node .* damaged/)
+        })
+        const exit = yield* on(cluster.client("client"), Effect.scoped(Effect.provide(asks, cluster.broker.layer)))
+        assert.isTrue(Exit.isSuccess(exit), String(exit))
       })
     )
   })

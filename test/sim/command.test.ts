@@ -48,6 +48,14 @@ describe("npm run sim", { timeout: 300_000 }, () => {
     assert.isAbove(struck.length, 3)
   })
 
+  it("leaves out what has not begun when the time is over, and says so", async () => {
+    const { out } = await sim("--seeds", "1000", "--within", "1", "--json", "--out", join(folder, "none"))
+    const { left, runs } = JSON.parse(out) as SeedsReport
+    assert.isAbove(runs.length, 0)
+    assert.strictEqual(left, 1000 - runs.length)
+    assert.isAbove(left, 0)
+  })
+
   it("is red when a bug is planted that every seed shows: the canary", async () => {
     const out = join(folder, "canary")
     const seeds = await sim("--seeds", "4", "--canary", "--out", out)
@@ -89,6 +97,7 @@ describe("npm run sim", { timeout: 300_000 }, () => {
       ["there is no command nix", "nix"],
       ["--seeds takes a number, not x", "--seeds", "x"],
       ["--seeds must be at least 1", "--seeds", "0"],
+      ["--within must be at least 1", "--within", "0"],
       ["Unknown option '--nix'", "--nix"],
       ["which plan?", "replay"],
       ["no such file", "replay", join(folder, "nix.json")],

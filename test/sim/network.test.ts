@@ -601,7 +601,7 @@ describe("a stream", () => {
           )
           let head = 0
           let late = 0
-          for (let index = 0; index < 60; index++) {
+          for (let index = 0; index < 90; index++) {
             const key = `k${index % 7}`
             const value = index % 5 === 4 ? undefined : bytesOf(`${index}`)
             head = valueOf(yield* as(a, meta.commit([{ key, value }], head)))
@@ -625,6 +625,44 @@ describe("a stream", () => {
     )
     assert.isAbove(counts["behind"]!, 5)
     assert.isAbove(counts["broken"]!, 5)
+  })
+
+  it("does not hear a node that is cut off from it, nor is heard, while everybody else is", () => {
+    for (const cutMs of [2_000, 20_000]) {
+      inPlaces(({ a, b, broker }) =>
+        Effect.gen(function* () {
+          const [there, here] = [yield* portsOf(broker, b), yield* portsOf(broker, a)]
+          yield* echoing(b, there, "echo")
+          const [meta, theirs] = [Context.get(here, Meta), Context.get(there, Meta)]
+          const seen: Array<string> = []
+          b.start(
+            Effect.scoped(
+              Effect.andThen(
+                follow(
+                  () => theirs.watch(""),
+                  (key) => seen.push(key)
+                ),
+                Effect.never
+              )
+            )
+          )
+          let head = valueOf(yield* as(a, meta.commit([{ key: "before", value: bytesOf("") }], 0)))
+          yield* Effect.sleep(100)
+          broker.streams.cut(b)
+          head = valueOf(yield* as(a, meta.commit([{ key: "meanwhile", value: bytesOf("") }], head)))
+          const tried = yield* as(b, theirs.commit([{ key: "never", value: bytesOf("") }], head))
+          assert.strictEqual(tried._tag, "Ambiguous")
+          assert.strictEqual((yield* as(b, Effect.flip(theirs.get("before")))).reason, "unavailable")
+          assert.strictEqual((yield* asking(here, "echo", "hello")).answer, "hello")
+          yield* Effect.sleep(cutMs)
+          assert.deepStrictEqual(seen, ["before"])
+          broker.streams.mend(b)
+          yield* Effect.sleep(10_000)
+          assert.deepStrictEqual(seen, ["before", "meanwhile"])
+          assert.strictEqual((yield* as(b, theirs.commit([{ key: "after", value: bytesOf("") }], head)))._tag, "Done")
+        })
+      )
+    }
   })
 
   it("is full past what it is given", () => {

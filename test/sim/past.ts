@@ -21,7 +21,7 @@ import {
 import { encodeRecord, type Entry, type RecordHeader, type RequestId } from "../../protocols/record.ts"
 import { fieldColumn } from "../../protocols/rows.ts"
 import { fromMillis, type Timestamp } from "../../protocols/timestamp.ts"
-import { Evidence, type Observed, type Property } from "../../sim/checks/evidence.ts"
+import { type Alarm, type Crash, Evidence, type Observed, type Property } from "../../sim/checks/evidence.ts"
 import { violationsOf } from "../../sim/checks/all.ts"
 import { distance } from "../../sim/checks/reads.ts"
 import type { Answer, AnswerHit, AnswerRow, Asked, AskedRow, Operation, Outcome, Shape } from "../../sim/history.ts"
@@ -30,6 +30,7 @@ import { BEGINNING } from "../../sim/world.ts"
 import { encodeDeletes } from "../../storage/delete-file.ts"
 import { joined } from "../../storage/framed-file.ts"
 import { encodeSegment, sortSegment } from "../../storage/segment-file.ts"
+import { specOf } from "../support/collection.ts"
 
 const STEP_MS = 10
 const CHANNELS = [0, 1, 2]
@@ -95,7 +96,8 @@ export class Past {
   readonly ledger = new Ledger(() => this.step())
   readonly operations: Array<Operation> = []
   readonly probes: Array<Operation> = []
-  readonly crashes: Array<Moment> = []
+  readonly crashes: Array<Crash> = []
+  readonly alarms: Array<Alarm> = []
   readonly collections = new Map<string, Collection>()
   readonly owners = new Map<number, Owner>()
   observed: Partial<Observed> = {}
@@ -224,7 +226,13 @@ export class Past {
 
   // ---- collections
 
-  create(name: string, shape: Shape = shapeOne, made = true, outcome: Outcome["_tag"] = "Ok"): Operation {
+  create(
+    name: string,
+    shape: Shape = shapeOne,
+    made = true,
+    outcome: Outcome["_tag"] = "Ok",
+    state: "creating" | "ready" = "ready"
+  ): Operation {
     const id = `c${this.collections.size + 1}`
     const request = this.request()
     const operation = this.begin(name, { _tag: "Create", request, shape })
@@ -232,20 +240,11 @@ export class Past {
     if (made) {
       const value = {
         id,
-        spec: {
-          database: "default",
-          name,
-          description: "",
-          keyField: "id",
-          keyLengthMax: 100,
-          vectorField: "vector",
-          index: { m: 16, efConstruction: 200 },
-          ...shape
-        },
+        spec: specOf({ name, ...shape }),
         channels,
         created: this.now(),
         request: formatRequestId(request),
-        state: "ready" as const
+        state
       }
       const manifests = channels.map((_, shard) => emptyManifest(id, shard))
       this.commit([
@@ -260,17 +259,14 @@ export class Past {
   drop(name: string, outcome: Outcome["_tag"] = "Ok", asked = true): void {
     const { channels, id, shape } = this.collections.get(name)!
     const operation = asked ? this.begin(name, { _tag: "Drop" }) : undefined
-    const spec = {
-      database: "default",
-      name,
-      description: "",
-      keyField: "id",
-      keyLengthMax: 100,
-      vectorField: "vector",
-      index: { m: 16, efConstruction: 200 },
-      ...shape
+    const value = {
+      id,
+      spec: specOf({ name, ...shape }),
+      channels,
+      created: 1n,
+      request: "",
+      state: "dropping" as const
     }
-    const value = { id, spec, channels, created: 1n, request: "", state: "dropping" as const }
     this.commit([[metaKey.collection(id), metadata.collection.encode(value)]])
     if (operation !== undefined) this.end(operation, outcome, { _tag: "Done" })
   }
@@ -562,7 +558,9 @@ export class Past {
       facts: this.ledger.facts,
       phases: { end: this.step() },
       faults: 0,
+      proxies: 1,
       crashes: this.crashes,
+      alarms: this.alarms,
       clocksAgree: true,
       ...this.observed
     })

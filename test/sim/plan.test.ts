@@ -44,7 +44,7 @@ describe("a plan", () => {
     }
     for (const kind of Object.keys(faultKinds)) {
       const having = plans.filter(({ faults }) => faults.some((fault) => fault.kind === kind)).length
-      assert.isAbove(having, kind === "powerLoss" ? 5 : 60, kind)
+      assert.isAbove(having, kind === "powerLoss" || kind === "objectRot" ? 40 : 60, kind)
       assert.isBelow(having, 300, kind)
     }
     assert.isAbove(plans.filter(({ faults }) => faults.length === 0).length, 5)
@@ -71,6 +71,7 @@ describe("a plan", () => {
 
   it("is refused if no run can be made of it, with what is wrong", () => {
     const plan = planOf(1)
+    const specified: Plan = { ...plan, topology: { ...plan.topology, profile: "as specified" } }
     const [client] = plan.clients
     const [node] = plan.topology.nodes
     const refused: ReadonlyArray<readonly [Plan, RegExp]> = [
@@ -80,7 +81,9 @@ describe("a plan", () => {
       [{ ...plan, clients: [{ ...client!, ops: [client!.ops[0]!, client!.ops[0]!] }] }, /one id/],
       [{ ...plan, clients: [{ ...client!, ops: [{ ...client!.ops[0]!, collection: "a b" }] }] }, /must begin/],
       [{ ...plan, faults: [{ id: 0, kind: "crash", target: "nobody", at: 1, lengthMs: 1 }] }, /cannot strike/],
-      [{ ...plan, faults: [{ id: 0, kind: "election", target: "objects", at: 1, lengthMs: 1 }] }, /cannot strike/]
+      [{ ...plan, faults: [{ id: 0, kind: "election", target: "objects", at: 1, lengthMs: 1 }] }, /cannot strike/],
+      [{ ...specified, faults: [{ id: 0, kind: "powerLoss", target: "broker", at: 1, lengthMs: 1 }] }, /as specified/],
+      [{ ...specified, faults: [{ id: 0, kind: "objectRot", target: "objects", at: 1, lengthMs: 1 }] }, /as specified/]
     ]
     for (const [wrong, why] of refused) assert.match(planProblem(wrong) ?? "", why)
     assert.throws(() => decodePlan(encodePlan(refused[0]![0])), /one name/)

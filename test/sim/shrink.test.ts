@@ -1,17 +1,19 @@
 /** Plans are made smaller to what is needed and no further, in any order of what ends first, and within their time. */
 import { assert, describe, it } from "vitest"
-import { type Fault, type Op, type Plan, planOf, planProblem } from "../../sim/plan.ts"
+import { onlyOps, opsOf } from "../../sim/cuts.ts"
+import { encodePlan, type Fault, type Plan, planOf, planProblem } from "../../sim/plan.ts"
+import type { Shown } from "../../sim/search.ts"
 import { shrink, sizeOf } from "../../sim/shrink.ts"
+import { chanceOf } from "../../sim/world.ts"
 
-const opsOf = (plan: Plan): ReadonlyArray<Op> => plan.clients.flatMap(({ ops }) => ops)
 const has = <A extends { readonly id: number }>(all: ReadonlyArray<A>, id: number) => all.some((each) => each.id === id)
 
 /** Each answer comes after another while, so that those of one batch end in any order. */
-const slowly = (test: (plan: Plan) => boolean) => {
+const slowly = (test: (plan: Plan) => boolean, shown: Shown = []) => {
   let turn = 0
-  return async (plan: Plan): Promise<boolean> => {
+  return async (plan: Plan): Promise<Shown | undefined> => {
     for (let i = 0; i < ++turn % 5; i++) await undefined
-    return test(plan)
+    return test(plan) ? shown : undefined
   }
 }
 
@@ -22,17 +24,18 @@ const plan = Array.from({ length: 100 }, (_, seed) => planOf(seed)).find(
   (each) => each.faults.length > 20 && each.clients.length > 3 && each.topology.nodes.length > 3
 )!
 const crash: Fault = plan.faults[10]!
-const [, , create, , write] = opsOf(plan)
-const last = opsOf(plan).at(-1)!
+const [, , create, , write] = plan.clients.flatMap(({ ops }) => ops)
+const last = plan.clients.at(-1)!.ops.at(-1)!
 
 describe("a plan that fails", () => {
   it("is made as small as what makes it fail", async () => {
     let seen = 0
     const fails = (each: Plan) => {
       assert.isUndefined(planProblem(each))
+      assert.isNotEmpty(encodePlan(each))
       return has(opsOf(each), create!.id) && has(opsOf(each), last.id) && has(each.faults, crash.id)
     }
-    const small = await shrink(plan, { fails: slowly(fails), width: 2, isOver: never, smaller: () => seen++ })
+    const small = await shrink(plan, [], { fails: slowly(fails), width: 2, isOver: never, smaller: () => seen++ })
     assert.isTrue(fails(small))
     assert.isAbove(seen, 5)
     const { clients, faults, nodes, operations } = sizeOf(small)
@@ -44,9 +47,30 @@ describe("a plan that fails", () => {
     for (const op of opsOf(small)) if ("keys" in op) assert.strictEqual(op.keys.length, 1)
   })
 
+  it("is first cut down to what came shortly before the operation that shows it", async () => {
+    const late = opsOf(plan).filter(({ at }) => at > 60_000)
+    const [before, shows] = [late[0]!, late[1]!]
+    const tried: Array<Plan> = []
+    const fails = (each: Plan) => {
+      tried.push(each)
+      return has(opsOf(each), before.id) && has(opsOf(each), shows.id)
+    }
+    await shrink(plan, [shows.id], { fails: slowly(fails, [shows.id]), width: 1, isOver: () => tried.length === 2 })
+    const [first] = tried
+    const { chaosMs, warmUpMs } = first!.phases
+    assert.isTrue(has(opsOf(first!), before.id) && has(opsOf(first!), shows.id))
+    assert.isBelow(sizeOf(first!).operations, sizeOf(plan).operations / 10)
+    assert.isBelow(chaosMs, plan.phases.chaosMs / 10)
+    for (const { at, kind } of opsOf(first!)) {
+      assert.isAtMost(at, warmUpMs + chaosMs)
+      if (kind !== "create") assert.isAtLeast(at, warmUpMs)
+    }
+    for (const { at, lengthMs } of first!.faults) assert.isAtMost(at + lengthMs, warmUpMs + chaosMs)
+  })
+
   it("is made the same whichever of its runs ends first", async () => {
     const fails = (each: Plan) => has(opsOf(each), write!.id) && each.faults.length >= 3
-    const ways = [1, 2, 3].map((width) => shrink(plan, { fails: slowly(fails), width, isOver: never }))
+    const ways = [1, 2, 3].map((width) => shrink(plan, [write!.id], { fails: slowly(fails), width, isOver: never }))
     const [one, two, three] = await Promise.all(ways)
     assert.strictEqual(one!.faults.length, 3)
     assert.deepStrictEqual(two, one)
@@ -56,16 +80,43 @@ describe("a plan that fails", () => {
   it("that only fails by chance is tried with other chances", async () => {
     // Of its whole it fails with its seed, of a part of it with another one alone.
     const fails = (each: Plan) => each === plan || (each.seed !== plan.seed && has(opsOf(each), write!.id))
-    const small = await shrink(plan, { fails: slowly(fails), width: 2, isOver: never })
+    const small = await shrink(plan, [], { fails: slowly(fails), width: 2, isOver: never })
     assert.strictEqual(small.seed, `${plan.seed}~1`)
     assert.deepStrictEqual([sizeOf(small).faults, sizeOf(small).operations], [0, 1])
   })
 
-  it("stays as it is when nothing can be left out, and when the time is over", async () => {
-    const asItIs = await shrink(plan, { fails: async () => false, width: 2, isOver: never })
-    assert.strictEqual(asItIs, plan)
+  it("that seldom fails is made small all the same", async () => {
     let tried = 0
-    const inTime = await shrink(plan, { fails: async () => ++tried > 0, width: 2, isOver: () => tried >= 4 })
+    const fails = (each: Plan) => {
+      tried++
+      return has(opsOf(each), write!.id) && has(each.faults, crash.id) && chanceOf(encodePlan(each)).happens(0.02)
+    }
+    const small = await shrink(plan, [], { fails: slowly(fails), width: 1, isOver: () => tried >= 1_500 })
+    assert.isTrue(fails(small))
+    assert.isAtMost(sizeOf(small).faults, 5)
+    assert.isAtMost(sizeOf(small).operations, 30)
+  })
+
+  it("is not tried twice", async () => {
+    const seen = new Set<string>()
+    const fails = (each: Plan) => {
+      const text = encodePlan(each)
+      assert.isFalse(seen.has(text))
+      seen.add(text)
+      return false
+    }
+    const part = onlyOps(plan, opsOf(plan).slice(0, 50))
+    await shrink(part, [], { fails: slowly(fails), width: 2, isOver: never })
+    assert.isAbove(seen.size, 10)
+  })
+
+  it("stays as it is when nothing can be left out, and when the time is over", async () => {
+    const part = onlyOps(plan, opsOf(plan).slice(0, 50))
+    const asItIs = await shrink(part, [], { fails: async () => undefined, width: 2, isOver: never })
+    assert.strictEqual(asItIs, part)
+    let tried = 0
+    const fails = async () => (++tried > 0 ? [] : undefined)
+    const inTime = await shrink(plan, [], { fails, width: 2, isOver: () => tried >= 4 })
     assert.isAtMost(tried, 4)
     assert.isBelow(sizeOf(inTime).operations, sizeOf(plan).operations)
   })

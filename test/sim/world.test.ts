@@ -1,5 +1,5 @@
 /** The world itself: what runs when, what the trace says of it, and that nothing of the real world comes in. */
-import { Clock, Deferred, Effect, Random } from "effect"
+import { Clock, Deferred, Effect, Hash, Random } from "effect"
 import { randomUUID } from "node:crypto"
 import { readFileSync } from "node:fs"
 import { setTimeout as wait } from "node:timers/promises"
@@ -188,6 +188,11 @@ describe("a seal", () => {
   it("lets in what is the same everywhere", () => {
     const seen = sealed(() => [new Date(5).toISOString(), new Date(5) instanceof Date, Buffer.allocUnsafe(2)[1]])
     assert.deepStrictEqual(seen, ["1970-01-01T00:00:00.005Z", true, 0xa5])
+  })
+
+  it("lets Effect compare what two fibers died of, the same way every time", () => {
+    const hashes = [1, 2].map(() => sealed(() => Hash.hash({ why: () => {} })))
+    assert.strictEqual(hashes[0], hashes[1])
   })
 
   it("is open again after what was in it failed", () => {

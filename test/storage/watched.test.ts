@@ -55,20 +55,31 @@ describe("what follows a watch", () => {
 
   it.live("forgets it when the watch has come past it", () =>
     Effect.gen(function* () {
-      const { keys, told } = yield* followed(FIRST, [put("a", 1), caughtUp(1), put("b", 2), put("d", 4), put("e", 6)])
+      const { keys, told } = yield* followed(FIRST, [put("a", 1), caughtUp(1), put("b", 2), put("d", 6), put("e", 7)])
       assert.deepStrictEqual(keys, ["a", "b", "d", "e"])
-      assert.deepStrictEqual(told, ["a1", "b2", "c5", "d4", "e6", "-c"])
+      assert.deepStrictEqual(told, ["a1", "b2", "c5", "d6", "-c", "e7"])
     })
   )
 
   it.live("is not told by an old marker that a newer value is gone", () =>
     Effect.gen(function* () {
       const { keys, told } = yield* followed(
-        [put("a", 1), caughtUp(1), gone("a", 2), put("a", 3)],
-        [put("b", 1), caughtUp(1), gone("a", 2), put("a", 3), gone("b", 4)]
+        [put("b", 1), put("a", 2), caughtUp(2), gone("a", 3), put("a", 4)],
+        [put("b", 1), gone("a", 3), caughtUp(3), put("a", 4), gone("b", 5)]
       )
       assert.deepStrictEqual(keys, ["a"])
-      assert.deepStrictEqual(told, ["a1", "-a", "a3", "b1", "-b"])
+      assert.deepStrictEqual(told, ["b1", "a2", "-a", "a4", "-b"])
+    })
+  )
+
+  it.live("is not told by an old picture of what is gone", () =>
+    Effect.gen(function* () {
+      const { keys, told } = yield* followed(
+        [put("a", 1), put("b", 2), caughtUp(2), gone("b", 3)],
+        [put("a", 1), put("b", 2), caughtUp(2), gone("b", 3), put("b", 4)]
+      )
+      assert.deepStrictEqual(keys, ["a", "b"])
+      assert.deepStrictEqual(told, ["a1", "b2", "-b", "b4"])
     })
   )
 })

@@ -1,0 +1,117 @@
+/** What an owner does by itself, in a simulated cluster: what it makes of a backlog, and how soon it is back. */
+import { Effect, Exit } from "effect"
+import { assert, describe, it } from "vitest"
+import { Bus } from "../../runtime/bus.ts"
+import { allRoles } from "../../runtime/roles.ts"
+import { makeClient, type SimClient } from "../../sim/client.ts"
+import { Cluster } from "../../sim/cluster.ts"
+import { sealed } from "../../sim/sealed.ts"
+import { on, World } from "../../sim/world.ts"
+import { forSeeds } from "../support/seeds.ts"
+
+const shape = { dimension: 2, metric: "L2", keyType: "Int64", shards: 1 } as const
+
+interface Told {
+  readonly client: SimClient
+  readonly cluster: Cluster
+}
+
+/** Runs a program of a client: one channel, and a query node of its own. */
+const inCluster = (world: World, timeoutMs: number, program: (told: Told) => Effect.Effect<void, unknown>) => {
+  const cluster = new Cluster(world, {
+    nodes: [
+      { name: "a", roles: allRoles.filter((role) => role !== "query-node") },
+      { name: "q", roles: ["query-node"] }
+    ],
+    settings: { channels: 1, segmentBytesMax: 1_000 }
+  })
+  const asks = Effect.gen(function* () {
+    const client = yield* makeClient(yield* Bus, { manner: "library", form: "binary", timeoutMs })
+    yield* program({ client, cluster })
+  })
+  const whole = Effect.gen(function* () {
+    cluster.start()
+    yield* cluster.ready
+    const exit = yield* on(cluster.client("client"), Effect.scoped(Effect.provide(asks, cluster.broker.layer)))
+    assert.isTrue(Exit.isSuccess(exit), String(exit))
+  })
+  sealed(() => world.run(whole))
+}
+
+const create = Effect.fnUntraced(function* ({ ask, makingId }: SimClient, name: string) {
+  yield* ask(name, { _tag: "Create", request: yield* makingId, shape })
+})
+
+const insert = Effect.fnUntraced(function* ({ ask, requestId }: SimClient, name: string, key: bigint, bytes = 0) {
+  const rows = [{ key, vector: Float32Array.of(1, 2), fields: { text: "x".repeat(bytes) } }]
+  yield* ask(name, { _tag: "Upsert", verb: "insert", request: yield* requestId(name), rows }, shape)
+})
+
+const segments = ({ objects }: Cluster) => [...objects.held.keys()].filter((key) => key.endsWith(".arrow"))
+
+describe("the upkeep of an owner", () => {
+  it("flushes what came while the objects were away as one, however often it was asked to", () => {
+    inCluster(new World("backlog"), 3_000, ({ client, cluster }) =>
+      Effect.gen(function* () {
+        yield* create(client, "books")
+        cluster.objects.faults.away = 1
+        for (let key = 0n; key < 10n; key++) {
+          yield* insert(client, "books", key)
+          yield* Effect.flip(client.ask("books", { _tag: "Flush" }))
+        }
+        cluster.objects.heal()
+        yield* client.ask("books", { _tag: "Flush" })
+        // The unit that waited all the while, and one with all the rest.
+        assert.strictEqual(segments(cluster).length, 2)
+      })
+    )
+  })
+
+  it("flushes the next unit when the manifest has the last one, though no query node answers", () => {
+    inCluster(new World("units"), 3_000, ({ client, cluster }) =>
+      Effect.gen(function* () {
+        yield* create(client, "books")
+        cluster.process("q").pause(8_000)
+        for (let key = 0n; key < 3n; key++) yield* insert(client, "books", key, 1_000)
+        yield* Effect.sleep(2_000)
+        assert.strictEqual(segments(cluster).length, 3)
+      })
+    )
+  })
+
+  it("gives every shard its turn, though the flushes of others fail again and again", () => {
+    const world = new World("turns")
+    inCluster(world, 3_000, ({ client, cluster }) =>
+      Effect.gen(function* () {
+        world.fires = (site) => site === "a flush is given up"
+        const names = ["a", "b", "c", "d", "e", "f", "g"]
+        for (const name of names) yield* create(client, name)
+        for (const name of names) yield* insert(client, name, 1n, 1_000)
+        yield* Effect.sleep(3_000)
+        // The collection is in the name of the object that its try has left.
+        const tried = new Set(segments(cluster).map((key) => key.split("/")[1]))
+        assert.strictEqual(tried.size, names.length)
+      })
+    )
+  })
+
+  it("ends with an owner that is followed by the next one in a moment", () => {
+    forSeeds(5, (seed) => {
+      const world = new World(seed)
+      inCluster(world, 10_000, ({ client }) =>
+        Effect.gen(function* () {
+          let times = 0
+          world.fires = (site) => site === "an owner begins anew" && times++ === 0
+          yield* create(client, "books")
+          const began = world.now
+          yield* insert(client, "books", 1n)
+          yield* client.ask("books", { _tag: "Flush" })
+          yield* Effect.sleep(1_000)
+          yield* insert(client, "books", 2n)
+          assert.isAbove(times, 0)
+          assert.isBelow(world.now - began, 2_500)
+        })
+      )
+    })
+  })
+})
