@@ -64,6 +64,8 @@ export const CoordinatorProtocol = protocol("coordinator", {
       shard: Schema.Int,
       from: Schema.Int,
       to: Schema.Int,
+      /** Of the record at `to`. */
+      epoch: Schema.BigInt,
       segment: Schema.NullOr(Segment),
       deletes: Schema.NullOr(DeleteFile)
     }),

@@ -110,6 +110,8 @@ export const Manifest = Schema.Struct({
   version: Count,
   /** Everything of the shard up to this lsn is in the segments and delete files. */
   flushedTo: Count,
+  /** Whose that record is: where the log has another owner's in its place, it has lost what is flushed. */
+  flushedEpoch: Big,
   segments: Schema.Array(Segment),
   deletes: Schema.Array(DeleteFile),
   /** Reads below it are refused. */
@@ -122,6 +124,7 @@ export const emptyManifest = (collection: string, shard: number): Manifest => ({
   shard,
   version: 0,
   flushedTo: 0,
+  flushedEpoch: 0n,
   segments: [],
   deletes: [],
   horizon: 0n
@@ -249,7 +252,7 @@ export const metadata = {
   collection: versioned("collection", 1, Collection),
   /** One that was dropped lately. */
   gone: versioned("gone", 1, Collection),
-  manifest: versioned("manifest", 1, Manifest),
+  manifest: versioned("manifest", 2, Manifest),
   assignment: versioned("assignment", 1, Assignment),
   placement: versioned("placement", 1, Placement),
   attempt: versioned("attempt", 1, Attempt),

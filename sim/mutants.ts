@@ -464,8 +464,8 @@ const keptRows: ReadonlyArray<Mutant> = [
     isElusive: true,
     breaks: "kept-rows",
     file: streaming("fence"),
-    find: "if (flushed > chain.lsn) {",
-    replace: "if (false) {",
+    find: "const lost = lostFlush()",
+    replace: "const lost: string | undefined = undefined",
     why: "What takes the place of lost records that were flushed counts as flushed, and is nowhere."
   },
   {
@@ -526,7 +526,7 @@ const keptRows: ReadonlyArray<Mutant> = [
     name: "unit-does-not-fit",
     breaks: "kept-rows",
     file: streaming("upkeep"),
-    find: "if (!shard.growing.fits(owner.manifest(shard).flushedTo)) {",
+    find: "if (!shard.growing.fits(manifest.flushedTo)) {",
     replace: "if (false) {",
     why: "An owner goes on though an earlier one flushed half of what it holds as one unit."
   },

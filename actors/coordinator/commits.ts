@@ -59,7 +59,7 @@ export const commitCalls = (
       return { attempt }
     }),
 
-  CommitFlush: ({ attempt, collection, deletes, from, segment, shard, to }) =>
+  CommitFlush: ({ attempt, collection, deletes, epoch, from, segment, shard, to }) =>
     truth.commit((draft) => {
       requireReady(draft, collection)
       const now = manifestOf(draft, collection, shard)
@@ -76,6 +76,7 @@ export const commitCalls = (
         ...now,
         version,
         flushedTo: to,
+        flushedEpoch: epoch,
         segments: segment === null ? now.segments : [...now.segments, segment],
         deletes: deletes === null ? now.deletes : [...now.deletes, deletes]
       })

@@ -185,7 +185,7 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
         for (const entry of record.entries) yield* knowSchema(entry)
         applyRecord(self, record, sequence, yield* Clock.currentTimeMillis)
       })
-    const fenced = yield* fence(self.who, self.incarnation, self.chain, onRecord, flushedTo)
+    const fenced = yield* fence(self.who, self.incarnation, self.chain, onRecord, () => lostFlush(self))
     if (fenced._tag === "Fenced") {
       self.stamps.last = self.chain.timestamp
       self.stamps.learnFloor(self.chain.floor)
@@ -197,14 +197,15 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
     return fenced
   })
 
-  const flushedTo = (): number => {
-    let to = 0
+  const lostFlush = (self: Owner): string | undefined => {
     for (const { channels, id } of catalog.collections()) {
-      channels.forEach((one, shard) => {
-        if (one === channel) to = Math.max(to, catalog.manifest(id, shard)?.flushedTo ?? 0)
-      })
+      for (let shard = 0; shard < channels.length; shard++) {
+        const manifest = channels[shard] === channel ? catalog.manifest(id, shard) : undefined
+        const lost = manifest === undefined ? undefined : self.lostFlush(manifest)
+        if (lost !== undefined) return lost
+      }
     }
-    return to
+    return undefined
   }
 
   /** A record of a collection that our metadata is too old to know: it waits until it does. */

@@ -82,15 +82,15 @@ export const stop = Effect.fnUntraced(function* (who: Identity) {
 
 /**
  * Reads on from `chain`, giving each record to `onRecord`, and fences with `incarnation`. Goes on trying while the
- * log cannot be reached; whoever owes it interrupts it when it is no longer owed. `flushedTo`: the highest record of the
- * channel that a manifest has, and so the log had.
+ * log cannot be reached; whoever owes it interrupts it when it is no longer owed. `lostFlush`: what a manifest has, and so the
+ * log had, and what was read does not have, in words.
  */
 export const fence = Effect.fnUntraced(function* (
   who: Identity,
   incarnation: number,
   chain: Chain,
   onRecord: (record: LogRecord, sequence: number) => Effect.Effect<void, RecordDamaged>,
-  flushedTo: () => number
+  lostFlush: () => string | undefined
 ): Effect.fn.Return<Fenced, never, Log> {
   const log = yield* Log
   const met: Met = {
@@ -100,7 +100,7 @@ export const fence = Effect.fnUntraced(function* (
   }
   let waitMs = RETRY_FIRST_MS
   while (true) {
-    const ended = yield* attempt(log, who, incarnation, chain, met, onRecord, flushedTo).pipe(
+    const ended = yield* attempt(log, who, incarnation, chain, met, onRecord, lostFlush).pipe(
       Effect.catchIf(
         (error) => error instanceof RecordDamaged,
         ({ message }) => Effect.map(log.open(who.channel), (state) => purged(state, chain) ?? damaged(message))
@@ -121,7 +121,7 @@ const attempt = Effect.fnUntraced(function* (
   chain: Chain,
   met: Met,
   onRecord: (record: LogRecord, sequence: number) => Effect.Effect<void, RecordDamaged>,
-  flushedTo: () => number
+  lostFlush: () => string | undefined
 ): Effect.fn.Return<Fenced | undefined, StorageError | RecordDamaged> {
   const state = yield* log.open(who.channel)
   if (state.last < chain.sequence) {
@@ -140,12 +140,12 @@ const attempt = Effect.fnUntraced(function* (
   if (last < state.last) return undefined
   if (met.later !== undefined) return stale(met.later)
   if (met.fenced) return { _tag: "Fenced" }
-  const flushed = flushedTo()
-  if (flushed > chain.lsn) {
+  const lost = lostFlush()
+  if (lost !== undefined) {
     // The same, or a later owner flushed it and we shall read that. What took the place of a lost record would count as
     // flushed, and be nowhere.
     if (++met.short < SHORT_MAX) return undefined
-    return damaged(`the log ends at record ${chain.lsn}, and ${flushed} was flushed`)
+    return damaged(lost)
   }
   met.short = 0
 

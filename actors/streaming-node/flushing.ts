@@ -61,6 +61,7 @@ export const flushOldest = Effect.fnUntraced(function* (
       shard: number,
       from: unit.from,
       to: unit.to,
+      epoch: owner.place(unit.to)!.epoch,
       segment: written.segment,
       deletes: written.deletes
     },

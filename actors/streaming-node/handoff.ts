@@ -18,6 +18,8 @@ export const handOff = Effect.fnUntraced(function* (
   shard: Shard
 ): Effect.fn.Return<"adopted" | string> {
   const manifest = owner.manifest(shard)
+  const gone = owner.lostFlush(manifest)
+  if (gone !== undefined) return (owner.behind = gone)
   const placement = owner.catalog.placement(shard.collection.id, shard.shard)
   const holders = new Map<string, Holder>()
   const byNode = new Map<string, Array<(typeof manifest.segments)[number]>>()

@@ -152,12 +152,21 @@ export class Owner {
 
   /** What somebody has seen acknowledged and the log does not have, in words. */
   lost({ knownEpoch, knownLsn }: Pick<Route, "knownEpoch" | "knownLsn">): string | undefined {
-    if (knownLsn > this.lsn) return `record ${knownLsn} was acknowledged, and the log ends at ${this.lsn}`
-    const epoch = this.epochs.at(knownLsn)
+    return this.missing(knownLsn, knownEpoch, "acknowledged")
+  }
+
+  /** What is flushed and the log does not have, in words: it may have something else there by now, which would count as flushed. */
+  lostFlush({ flushedEpoch, flushedTo }: Manifest): string | undefined {
+    return this.missing(flushedTo, flushedEpoch, "flushed")
+  }
+
+  private missing(lsn: number, epoch: bigint, how: string): string | undefined {
+    if (lsn > this.lsn) return `record ${lsn} was ${how}, and the log ends at ${this.lsn}`
+    const there = this.epochs.at(lsn)
     // A fence, a tick or a write of a later owner can take the number of a record that is lost.
-    return epoch === undefined || epoch === knownEpoch
+    return there === undefined || there === epoch
       ? undefined
-      : `record ${knownLsn} of epoch ${knownEpoch} was acknowledged, and the log has one of epoch ${epoch} there`
+      : `record ${lsn} of epoch ${epoch} was ${how}, and the log has one of epoch ${there} there`
   }
 
   learnLog({ bytes, bytesMax }: LogState): void {
@@ -181,7 +190,9 @@ export class Owner {
   nextCheckpoint(): Place | undefined {
     let lowest = this.lsn + 1
     for (const shard of this.shards.values()) {
-      const oldest = shard.oldestUnflushed(this.manifest(shard).flushedTo)
+      const manifest = this.manifest(shard)
+      if (this.lostFlush(manifest) !== undefined) return undefined
+      const oldest = shard.oldestUnflushed(manifest.flushedTo)
       if (oldest !== undefined) lowest = Math.min(lowest, oldest)
     }
     return this.place(lowest - 1)

@@ -93,7 +93,10 @@ export const keepUp = Effect.fnUntraced(function* (
         line.delete(shard)
         continue
       }
-      if (!shard.growing.fits(owner.manifest(shard).flushedTo)) {
+      const manifest = owner.manifest(shard)
+      const lost = owner.lostFlush(manifest)
+      if (lost !== undefined) return (owner.behind = lost)
+      if (!shard.growing.fits(manifest.flushedTo)) {
         return `shard ${shard.key} was flushed by an earlier owner`
       }
       if (newer(shard)) shard.viewStale = true

@@ -500,11 +500,35 @@ describe("an owner", () => {
     assert.match(await handed(10n, 2), /record 2 of epoch 10 was acknowledged, and the log has one of epoch 20 there/)
     assert.isDefined(owner.behind)
   })
+
+  it("finds a flush of a record that its log lost, whatever took its place", async () => {
+    const manifest = { ...emptyManifest("c", 0), segments: [{ id: "s" }] as never }
+    const owner = ownerOf(20n, checkpointZero, defaultSettings, () => manifest)
+    owner.apply(recordOf(20n, 1, []), 1, 0)
+    owner.apply(recordOf(20n, 2, [1]), 2, 0)
+    assert.isDefined(owner.nextCheckpoint())
+    // Committed after the fence, by the owner before: its record 2 is not ours.
+    Object.assign(manifest, { version: 1, flushedTo: 2, flushedEpoch: 10n })
+    assert.isUndefined(owner.nextCheckpoint())
+    const nobody = { call: () => assert.fail("nobody loads it") } as unknown as QueryNodes
+    const [shard] = owner.shards.values()
+    const said = await Effect.runPromise(handOff(nobody, owner, shard!))
+    assert.match(said, /record 2 of epoch 10 was flushed, and the log has one of epoch 20 there/)
+    assert.strictEqual(owner.behind, said)
+    Object.assign(manifest, { flushedEpoch: 20n })
+    assert.isDefined(owner.nextCheckpoint())
+    Object.assign(manifest, { flushedTo: 3 })
+    assert.match(owner.lostFlush(manifest) ?? "", /record 3 was flushed, and the log ends at 2/)
+  })
 })
 
-const ownerOf = (epoch: bigint, checkpoint: Checkpoint, settings: Settings = defaultSettings): Owner => {
+const ownerOf = (
+  epoch: bigint,
+  checkpoint: Checkpoint,
+  settings: Settings = defaultSettings,
+  manifest = () => ({ ...emptyManifest("c", 0), segments: [{ id: "s" }] as never })
+): Owner => {
   const collection = collectionOf("c")
-  const manifest = { ...emptyManifest("c", 0), segments: [{ id: "s" }] }
   return new Owner({
     node: "n",
     who: { channel: 0, epoch, nonce: 1n },
@@ -512,7 +536,7 @@ const ownerOf = (epoch: bigint, checkpoint: Checkpoint, settings: Settings = def
     sites: Sites.defaultValue(),
     catalog: {
       collection: () => collection,
-      manifest: () => manifest,
+      manifest,
       placement: () => ({ nodes: { s: "q" } })
     } as unknown as Catalog["Service"],
     changed: makeSignal(),

@@ -87,7 +87,7 @@ interface Told {
   at: number
 }
 
-const nothingFlushed = () => 0
+const nothingLost = () => undefined
 
 /** Reads to its own fence, as channel.ts does. */
 const readToFence = Effect.fnUntraced(function* (mine: Activation, ways: Ways): Effect.fn.Return<Fenced, never, Log> {
@@ -95,7 +95,7 @@ const readToFence = Effect.fnUntraced(function* (mine: Activation, ways: Ways): 
     Effect.sync(() => {
       mine.applied.push({ sequence, record })
     })
-  const fenced = yield* ways.fence(mine.who, mine.incarnation, mine.chain, onRecord, nothingFlushed)
+  const fenced = yield* ways.fence(mine.who, mine.incarnation, mine.chain, onRecord, nothingLost)
   if (fenced._tag === "Fenced") {
     mine.stamps.last = mine.chain.timestamp
     mine.stamps.floor = mine.chain.floor
@@ -601,7 +601,7 @@ const writeOutOfOrder: typeof write = Effect.fnUntraced(function* (deps) {
 
 describe("a fence", () => {
   /** On a log with three records, by an owner that believes something else of it: how it ends, and if the log grew. */
-  const believing = (change: (checkpoint: Checkpoint) => Checkpoint, flushedTo: number) => {
+  const believing = (change: (checkpoint: Checkpoint) => Checkpoint, lost?: string) => {
     const world = new World(1)
     const broker = simBroker(world)
     let ended: Fenced | undefined
@@ -612,12 +612,12 @@ describe("a fence", () => {
       yield* log.create(CHANNEL)
       const who: Identity = { channel: CHANNEL, epoch: 5n, nonce: 7n }
       const chain = new Chain(checkpointZero)
-      for (const incarnation of [1, 2, 3]) yield* fence(who, incarnation, chain, onRecord, () => chain.lsn)
+      for (const incarnation of [1, 2, 3]) yield* fence(who, incarnation, chain, onRecord, nothingLost)
       const { epoch, floor, hash, incarnation, lsn, recordAt: sequence, timestamp } = chain
       const checkpoint = { ...checkpointZero, epoch, floor, hash, incarnation, lsn, sequence, timestamp }
       const { last } = yield* log.open(CHANNEL)
       const heir: Identity = { channel: CHANNEL, epoch: 6n, nonce: 8n }
-      ended = yield* fence(heir, 1, new Chain(change(checkpoint)), onRecord, () => flushedTo)
+      ended = yield* fence(heir, 1, new Chain(change(checkpoint)), onRecord, () => lost)
       grew = (yield* log.open(CHANNEL)).last - last
     })
     const whole = Effect.gen(function* () {
@@ -630,19 +630,19 @@ describe("a fence", () => {
 
   it("is set where the log is as it should be", () => {
     assert.deepStrictEqual(
-      believing((checkpoint) => checkpoint, 3),
+      believing((checkpoint) => checkpoint),
       { ended: { _tag: "Fenced" }, grew: 65 }
     )
   })
 
   it("is not set on a log that has something else where the newest known record was, and ends no earlier", () => {
-    const { ended, grew } = believing((checkpoint) => ({ ...checkpoint, sequence: checkpoint.sequence - 1 }), 3)
+    const { ended, grew } = believing((checkpoint) => ({ ...checkpoint, sequence: checkpoint.sequence - 1 }))
     assert.match(ended?._tag === "Damaged" ? ended.detail : "", /something else is/)
     assert.strictEqual(grew, 0)
   })
 
-  it("is not set on a log that ends before what is flushed", () => {
-    const { ended, grew } = believing((checkpoint) => checkpoint, 4)
+  it("is not set on a log that lacks what is flushed", () => {
+    const { ended, grew } = believing((checkpoint) => checkpoint, "record 4 was flushed")
     assert.match(ended?._tag === "Damaged" ? ended.detail : "", /4 was flushed/)
     assert.strictEqual(grew, 0)
   })
@@ -674,8 +674,8 @@ describe("the checks find it", () => {
   })
 
   it("when what is in doubt is written again without a fence", () => {
-    const careless: typeof fence = Effect.fnUntraced(function* (who, incarnation, chain, onRecord, flushedTo) {
-      if (incarnation === 1) return yield* fence(who, incarnation, chain, onRecord, flushedTo)
+    const careless: typeof fence = Effect.fnUntraced(function* (who, incarnation, chain, onRecord, lostFlush) {
+      if (incarnation === 1) return yield* fence(who, incarnation, chain, onRecord, lostFlush)
       const log = yield* Log
       const once = Effect.gen(function* () {
         const { last } = yield* log.open(who.channel)

@@ -215,6 +215,7 @@ const valuesLike = (random: RandomSource): Values => {
       ...emptyManifest(name(), number()),
       version: number(),
       flushedTo: number(),
+      flushedEpoch: big(),
       segments: [
         {
           id: name(),
@@ -272,7 +273,7 @@ interface Stored {
 }
 
 /** The format of each kind; 1 where nothing is said. A field that comes or goes makes a new one. */
-const versions: { readonly [kind: string]: number } = { channel: 2 }
+const versions: { readonly [kind: string]: number } = { channel: 2, manifest: 2 }
 
 describe("metadata", () => {
   const each = (random: RandomSource) =>

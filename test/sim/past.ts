@@ -381,7 +381,7 @@ export class Past {
     const collection = this.collections.get(name)!
     const { channels, id, manifests, shape, versions } = collection
     const before = manifests[shard]!
-    const to = this.owners.get(channels[shard]!)!.lsn
+    const { epoch, lsn: to } = this.owners.get(channels[shard]!)!
     const unit = versions.filter((one) => one.shard === shard && one.lsn > before.flushedTo && one.lsn <= to)
     const attempt = `${this.epoch}-${++this.attempts}`
     const attempted = { id: attempt, kind: "flush" as const, collection: id, shard, segment: "", node: "n" }
@@ -434,6 +434,7 @@ export class Past {
       ...before,
       version: before.version + 1,
       flushedTo: to,
+      flushedEpoch: epoch,
       segments: [...before.segments, segment],
       deletes: [...before.deletes, deletes],
       ...change.manifest
