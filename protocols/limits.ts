@@ -140,6 +140,8 @@ export const limits = {
   jobsRememberedMax: 256,
 
   // Query nodes
+  /** Of a query node with what it is to load, before it says how far it is: below `requestTimeoutMs`. */
+  loadPatienceMs: 5_000,
   loadedBytesMax: 16 * 1024 * 1024 * 1024,
   /** Keys that wait for a query node before they are sent without a query. */
   tailBytesMax: 256 * 1024,

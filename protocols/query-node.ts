@@ -4,11 +4,11 @@
  */
 import { Schema } from "effect"
 import { type KeyColumn, readKeys, writeKeys } from "./keys.ts"
-import { DeleteFile, Metric, Segment } from "./metadata.ts"
+import { type DeleteFile, Metric, type ObjectRef, type Segment } from "./metadata.ts"
 import { call, hotCall, protocol } from "./protocol.ts"
 import { type FoundRows, type Hits, readFound, readHits, writeFound, writeHits } from "./streaming-node.ts"
 import type { Timestamp } from "./timestamp.ts"
-import { type Codec, Reader, Writer } from "./wire.ts"
+import { type Codec, Reader, WireError, Writer } from "./wire.ts"
 
 /**
  * The keys of a shard's records with `after` < lsn <= `upTo`, each hiding the older versions of its key from its
@@ -129,6 +129,127 @@ const rows: Codec<{ readonly rows: number }> = {
   decode: (bytes) => ({ rows: new Reader(bytes).count() })
 }
 
+/** What an owner wants a node to hold of a shard. */
+export interface SegmentLoad {
+  readonly epoch: bigint
+  readonly collection: string
+  readonly metric: Metric
+  readonly segments: ReadonlyArray<Segment>
+  /** In the order of their records. */
+  readonly deletes: ReadonlyArray<DeleteFile>
+  readonly flushedTo: number
+}
+
+const writeObject = (writer: Writer, { bytes, crc32, key }: ObjectRef): Writer =>
+  writer.text(key).count(bytes).u32(crc32)
+const readObject = (reader: Reader): ObjectRef => ({ key: reader.text(), bytes: reader.count(), crc32: reader.u32() })
+
+const writeSegment = (writer: Writer, segment: Segment): void => {
+  const { data, deletesThrough, filter, id, index, maxTimestamp, minTimestamp, rows } = segment
+  writer.text(id).count(rows).u64(minTimestamp).u64(maxTimestamp).count(deletesThrough)
+  writeObject(writeObject(writer, data), filter).u8(index === null ? 0 : 1)
+  if (index !== null) writeObject(writer, index)
+}
+const readSegment = (reader: Reader): Segment => {
+  const id = reader.text()
+  const rows = reader.count()
+  const minTimestamp = reader.u64()
+  const maxTimestamp = reader.u64()
+  const deletesThrough = reader.count()
+  const data = readObject(reader)
+  const filter = readObject(reader)
+  const index = reader.u8() === 0 ? null : readObject(reader)
+  return { id, rows, minTimestamp, maxTimestamp, data, filter, deletesThrough, index }
+}
+
+const writeDeletes = (writer: Writer, { from, id, keys, newestRequest, object, to }: DeleteFile): void => {
+  writeObject(writer.text(id), object).count(keys).count(from).count(to).u64(newestRequest)
+}
+const readDeletes = (reader: Reader): DeleteFile => ({
+  id: reader.text(),
+  object: readObject(reader),
+  keys: reader.count(),
+  from: reader.count(),
+  to: reader.count(),
+  newestRequest: reader.u64()
+})
+
+const listOf = <A>(reader: Reader, read: (reader: Reader) => A): ReadonlyArray<A> => {
+  const all: Array<A> = []
+  for (let left = reader.u32(); left > 0; left--) all.push(read(reader))
+  return all
+}
+const among = <A>(all: ReadonlyArray<A>, index: number): A => {
+  if (index >= all.length) throw new WireError(`${index} is none of ${all.length}`)
+  return all[index]!
+}
+
+const METRICS = Metric.literals
+
+const segmentLoad: Codec<SegmentLoad> = {
+  encode: ({ collection, deletes, epoch, flushedTo, metric, segments }) => {
+    const writer = new Writer(128 + 256 * (segments.length + deletes.length))
+    writer.u64(epoch).text(collection).u8(METRICS.indexOf(metric)).count(flushedTo).u32(segments.length)
+    for (const each of segments) writeSegment(writer, each)
+    writer.u32(deletes.length)
+    for (const each of deletes) writeDeletes(writer, each)
+    return writer.finish()
+  },
+  decode: (bytes) => {
+    const reader = new Reader(bytes)
+    const epoch = reader.u64()
+    const collection = reader.text()
+    const metric = among(METRICS, reader.u8())
+    const flushedTo = reader.count()
+    return {
+      epoch,
+      collection,
+      metric,
+      flushedTo,
+      segments: listOf(reader, readSegment),
+      deletes: listOf(reader, readDeletes)
+    }
+  }
+}
+
+const LOAD_STATES = ["loading", "loaded", "no-memory", "failed"] as const
+export type LoadState = (typeof LOAD_STATES)[number]
+
+/** How far a node is with a segment. */
+export interface LoadedSegment {
+  readonly id: string
+  readonly state: LoadState
+  /** Keys of records up to here are applied. */
+  readonly applied: number
+  /** The newest record that an owner has told it of, and whose it is; 0 if none has. */
+  readonly knownEpoch: bigint
+  readonly knownLsn: number
+  readonly indexed: boolean
+  readonly detail: string
+}
+
+const loadedSegments: Codec<{ readonly segments: ReadonlyArray<LoadedSegment> }> = {
+  encode: ({ segments }, room) => {
+    const writer = new Writer(16 + 64 * segments.length, room).u32(segments.length)
+    for (const { applied, detail, id, indexed, knownEpoch, knownLsn, state } of segments) {
+      writer.text(id).u8(LOAD_STATES.indexOf(state)).count(applied).u64(knownEpoch).count(knownLsn)
+      writer.u8(indexed ? 1 : 0).text(detail)
+    }
+    return writer.finish()
+  },
+  decode: (bytes) => ({
+    segments: listOf(new Reader(bytes), (reader) => ({
+      id: reader.text(),
+      state: among(LOAD_STATES, reader.u8()),
+      applied: reader.count(),
+      knownEpoch: reader.u64(),
+      knownLsn: reader.count(),
+      indexed: reader.u8() === 1,
+      detail: reader.text()
+    }))
+  })
+}
+
 export const QueryNodeProtocol = protocol("query-node", {
   /**
    * Searches segments; "not-here" if one is not loaded for this owner, or lacks keys that `tail` does not bring;
@@ -144,38 +265,11 @@ export const QueryNodeProtocol = protocol("query-node", {
   /** Rows visible at the timestamp. */
   Count: hotCall(segmentRead, rows),
   /**
-   * Loads segments, with the deletes that they have not applied; answers at once with how far each is. The owner
-   * asks again until all are there, and then brings them up to date with the keys of its tail. From the first time on
-   * they are this owner's, and no earlier one brings them keys.
+   * Loads segments, with the deletes that they have not applied; answers with how far each is once none is on its way any
+   * more, or after `limits.loadPatienceMs`. The owner asks again until all are there, and then brings them up to date with
+   * the keys of its tail. From the first time on they are this owner's, and no earlier one brings them keys.
    */
-  Load: call(
-    Schema.Struct({
-      epoch: Schema.BigInt,
-      collection: Schema.String,
-      shard: Schema.Int,
-      metric: Metric,
-      segments: Schema.Array(Segment),
-      deletes: Schema.Array(DeleteFile),
-      /** Segments of the shard that are not in this list may go. */
-      version: Schema.Int,
-      flushedTo: Schema.Int
-    }),
-    Schema.Struct({
-      segments: Schema.Array(
-        Schema.Struct({
-          id: Schema.String,
-          state: Schema.Literals(["loading", "loaded", "no-memory", "failed"]),
-          /** Keys of records up to here are applied. */
-          applied: Schema.Int,
-          /** The newest record that an owner has told it of, and whose it is; 0 if none has. */
-          knownEpoch: Schema.BigInt,
-          knownLsn: Schema.Int,
-          indexed: Schema.Boolean,
-          detail: Schema.String
-        })
-      )
-    })
-  ),
+  Load: hotCall(segmentLoad, loadedSegments),
   /** Forgets all of a collection. */
   Release: call(Schema.Struct({ collection: Schema.String }), Schema.Struct({}))
 })

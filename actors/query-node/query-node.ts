@@ -5,14 +5,24 @@
 import { Clock, Data, Effect, Exit, FiberMap } from "effect"
 import { type ElanusError, failure } from "../../protocols/errors.ts"
 import { type Key, keyAt, type KeyType, pickKeys } from "../../protocols/keys.ts"
-import type { DeleteFile, Metric, ObjectRef, Segment as Description } from "../../protocols/metadata.ts"
-import { QueryNodeProtocol, type SegmentGet, type SegmentRead, type SegmentSearch } from "../../protocols/query-node.ts"
+import type { DeleteFile, ObjectRef, Segment as Description } from "../../protocols/metadata.ts"
+import {
+  type LoadedSegment,
+  type LoadState,
+  QueryNodeProtocol,
+  type SegmentGet,
+  type SegmentLoad,
+  type SegmentRead,
+  type SegmentSearch
+} from "../../protocols/query-node.ts"
 import type { FoundRows, Hits } from "../../protocols/streaming-node.ts"
+import { limits } from "../../protocols/limits.ts"
 import { shortLived } from "../../protocols/memory.ts"
 import { buggify, stall } from "../../runtime/buggify.ts"
 import { Catalog } from "../../runtime/catalog.ts"
 import { Node } from "../../runtime/node.ts"
 import { serve } from "../../runtime/remote.ts"
+import { makeSignal } from "../../runtime/signal.ts"
 import { Compute, type ComputeError } from "../../storage/compute.ts"
 import type { DeleteColumns } from "../../storage/delete-file.ts"
 import { VectorIndexes } from "../../storage/index.ts"
@@ -28,7 +38,7 @@ interface Slot {
   /** The epoch of the newest owner that had it loaded: the one whose log says what hides its rows. */
   owner: bigint
   segment: Segment | undefined
-  state: "loading" | "loaded" | "no-memory" | "failed"
+  state: LoadState
   detail: string
 }
 
@@ -41,13 +51,9 @@ interface Deletes {
   readonly keys: Effect.Effect<DeleteColumns, StorageError | ComputeError>
 }
 
-interface LoadRequest {
-  readonly epoch: bigint
-  readonly collection: string
-  readonly metric: Metric
+interface LoadRequest extends Omit<SegmentLoad, "segments" | "deletes"> {
   /** In the order of their records. */
   readonly deletes: ReadonlyArray<Deletes>
-  readonly flushedTo: number
 }
 
 export const queryNode = Effect.gen(function* () {
@@ -60,6 +66,8 @@ export const queryNode = Effect.gen(function* () {
   /** Collection -> segment -> what we have of it. */
   const collections = new Map<string, Map<string, Slot>>()
   const loading = yield* FiberMap.make<string>()
+  /** A load came to its end, whatever that was. */
+  const ended = makeSignal()
   let bytes = 0
 
   // ---- loading
@@ -106,7 +114,6 @@ export const queryNode = Effect.gen(function* () {
 
   /** Everything that the slot lacks, in the order in which it may be missed. */
   const bring = Effect.fnUntraced(function* (slot: Slot, request: LoadRequest, description: Description) {
-    slot.state = "loading"
     yield* stall("before a segment is loaded", 2_000)
     if (slot.segment === undefined) yield* bringData(slot, request, description)
     const segment = slot.segment!
@@ -124,7 +131,15 @@ export const queryNode = Effect.gen(function* () {
     slot.state = "loaded"
   })
 
-  const lacks = (slot: Slot, request: LoadRequest, description: Description): boolean => {
+  const slotOf = (collection: string, id: string): Slot => {
+    let slots = collections.get(collection)
+    if (slots === undefined) collections.set(collection, (slots = new Map()))
+    let slot = slots.get(id)
+    if (slot === undefined) slots.set(id, (slot = { owner: 0n, segment: undefined, state: "failed", detail: "" }))
+    return slot
+  }
+
+  const lacks = (slot: Slot, request: Pick<LoadRequest, "flushedTo">, description: Description): boolean => {
     const { segment, state } = slot
     if (state === "loading") return false
     // One that failed half-way may lack nothing any more: queries brought the keys that it could not fetch.
@@ -132,38 +147,29 @@ export const queryNode = Effect.gen(function* () {
     return segment.applied < request.flushedTo || (description.index !== null && !segment.indexed && slot.detail === "")
   }
 
-  const ensure = Effect.fnUntraced(function* (request: LoadRequest, description: Description) {
-    let slots = collections.get(request.collection)
-    if (slots === undefined) collections.set(request.collection, (slots = new Map()))
-    let slot = slots.get(description.id)
-    if (slot === undefined)
-      slots.set(description.id, (slot = { owner: 0n, segment: undefined, state: "failed", detail: "" }))
-    slot.owner = request.epoch
-    if (lacks(slot, request, description)) {
-      const mine = slot
-      mine.state = "loading"
-      yield* FiberMap.run(
-        loading,
-        description.id,
-        bring(mine, request, description).pipe(
-          Effect.catch((error) =>
-            Effect.sync(() => {
-              mine.state = error._tag === "NoMemory" ? "no-memory" : "failed"
-              mine.detail = error.detail
-            })
-          )
-        )
-      )
-    }
-    return {
-      id: description.id,
-      state: slot.state,
-      applied: slot.segment?.applied ?? 0,
-      knownEpoch: slot.segment?.knownEpoch ?? 0n,
-      knownLsn: slot.segment?.knownLsn ?? 0,
-      indexed: slot.segment?.indexed ?? false,
-      detail: slot.detail
-    }
+  /** Begins to load it; what becomes of that is in the slot. */
+  const begin = (slot: Slot, request: LoadRequest, description: Description) => {
+    slot.state = "loading"
+    const whole = bring(slot, request, description).pipe(
+      Effect.catch((error) =>
+        Effect.sync(() => {
+          slot.state = error._tag === "NoMemory" ? "no-memory" : "failed"
+          slot.detail = error.detail
+        })
+      ),
+      Effect.ensuring(Effect.sync(ended.notify))
+    )
+    return FiberMap.run(loading, description.id, whole)
+  }
+
+  const told = (id: string, slot: Slot | undefined): LoadedSegment => ({
+    id,
+    state: slot?.state ?? "failed",
+    applied: slot?.segment?.applied ?? 0,
+    knownEpoch: slot?.segment?.knownEpoch ?? 0n,
+    knownLsn: slot?.segment?.knownLsn ?? 0,
+    indexed: slot?.segment?.indexed ?? false,
+    detail: slot === undefined ? "it was let go of" : slot.detail
   })
 
   const drop = ({ segment }: Slot): void => {
@@ -320,13 +326,25 @@ export const queryNode = Effect.gen(function* () {
         Effect.succeed({ rows: segments.reduce((total, segment) => total + segment.count(read.timestamp), 0) })
       ),
     Load: Effect.fnUntraced(function* (request) {
-      const slots = collections.get(request.collection)
-      const later = request.segments.find(({ id }) => (slots?.get(id)?.owner ?? 0n) > request.epoch)
-      if (later !== undefined) return yield* failure("moved", `segment ${later.id} was loaded for a later owner`)
-      if (yield* buggify("a loaded segment is forgotten")) forgetOne(request.collection, request.segments)
-      const wanted = { ...request, deletes: yield* Effect.forEach(request.deletes, openDeletes) }
-      const segments = yield* Effect.forEach(request.segments, (description) => ensure(wanted, description))
-      return { segments }
+      const { collection, epoch, segments } = request
+      const slots = () => collections.get(collection)
+      const isMoved = () => segments.some(({ id }) => (slots()?.get(id)?.owner ?? 0n) > epoch)
+      const moved = failure("moved", `segments of ${collection} were loaded for a later owner`)
+      if (isMoved()) return yield* moved
+      if (yield* buggify("a loaded segment is forgotten")) forgetOne(collection, segments)
+      // Only if somebody lacks something: most ask for one segment more than before.
+      let wanted: LoadRequest | undefined
+      for (const description of segments) {
+        const slot = slotOf(collection, description.id)
+        slot.owner = epoch
+        if (!lacks(slot, request, description)) continue
+        wanted ??= { ...request, deletes: yield* Effect.forEach(request.deletes, openDeletes) }
+        yield* begin(slot, wanted, description)
+      }
+      const isOver = () => segments.every(({ id }) => slots()?.get(id)?.state !== "loading")
+      yield* ended.within(limits.loadPatienceMs, isOver)
+      if (isMoved()) return yield* moved
+      return { segments: segments.map(({ id }) => told(id, slots()?.get(id))) }
     }),
     Release: ({ collection }) => Effect.as(forget(collection), {})
   })

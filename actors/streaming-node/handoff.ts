@@ -4,7 +4,6 @@
  * stay where they are; so a row is at no timestamp missing and at none twice.
  */
 import { Effect } from "effect"
-import type { ElanusError } from "../../protocols/errors.ts"
 import { limits } from "../../protocols/limits.ts"
 import { buggify, stall } from "../../runtime/buggify.ts"
 import type { Owner } from "./owner.ts"
@@ -28,25 +27,26 @@ export const handOff = Effect.fnUntraced(function* (
     if (node === undefined) return `segment ${segment.id} has no query node yet`
     byNode.set(node, [...(byNode.get(node) ?? []), segment])
   }
-  for (const [node, segments] of byNode) {
-    const asked = yield* Effect.result(
-      queryNodes.call(
-        node,
-        "Load",
-        {
-          epoch: owner.who.epoch,
-          collection: shard.collection.id,
-          shard: shard.shard,
-          metric: shard.collection.spec.metric,
-          segments,
-          deletes: manifest.deletes,
-          version: manifest.version,
-          flushedTo: manifest.flushedTo
-        },
-        limits.requestTimeoutMs
-      )
-    )
-    if (asked._tag === "Failure") return `query node ${node}: ${(asked.failure as ElanusError).reason}`
+  const { collection } = shard
+  const { deletes, flushedTo } = manifest
+  const request = {
+    epoch: owner.who.epoch,
+    collection: collection.id,
+    metric: collection.spec.metric,
+    deletes,
+    flushedTo
+  }
+  const answers = yield* Effect.forEach(
+    byNode,
+    ([node, segments]) =>
+      Effect.map(
+        Effect.result(queryNodes.call(node, "Load", { ...request, segments }, limits.requestTimeoutMs)),
+        (asked) => ({ node, asked })
+      ),
+    { concurrency: "unbounded" }
+  )
+  for (const { asked, node } of answers) {
+    if (asked._tag === "Failure") return `query node ${node}: ${asked.failure.reason}`
     for (const { applied, detail, id, indexed, knownEpoch, knownLsn, state } of asked.success.segments) {
       // A node has keys of acknowledged records alone: our log lost one, or a later owner wrote it.
       const lost = owner.lost({ knownEpoch, knownLsn })

@@ -1,9 +1,10 @@
 /** What a query node answers when a segment goes while it is read, and to owners that follow each other. */
-import { Effect } from "effect"
+import { Clock, Effect } from "effect"
 import { assert, describe, it } from "vitest"
 import { queryNode } from "../../actors/query-node/query-node.ts"
 import { type ElanusError } from "../../protocols/errors.ts"
 import { keyColumn } from "../../protocols/keys.ts"
+import { limits } from "../../protocols/limits.ts"
 import type { DeleteFile } from "../../protocols/metadata.ts"
 import { decodeAnswer, type SuccessOf } from "../../protocols/protocol.ts"
 import { noTail, QueryNodeProtocol, type SegmentRead, type TailKeys } from "../../protocols/query-node.ts"
@@ -85,11 +86,9 @@ const load = (epoch: bigint, ids: ReadonlyArray<string>, deletes: ReadonlyArray<
   calls.Load.payload.encode({
     epoch,
     collection: "1",
-    shard: 0,
     metric: "L2",
     segments: ids.map(segment),
     deletes,
-    version: 1,
     flushedTo: deletes.at(-1)?.to ?? 0
   })
 const readOf = (
@@ -117,7 +116,6 @@ describe("a query node", () => {
         release = ask("Release", calls.Release.payload.encode({ collection: "1" }))
         return Effect.gen(function* () {
           yield* ask("Load", load(1n, ["a", "b"]))
-          yield* Effect.sleep(100)
           const read = readOf(1n, 1, ["a", "b"], noTail(0, 0))
           const queries = new Float32Array(2)
           return codeOf(yield* ask("Search", calls.Search.payload.encode({ read, limit: 1, ef: 1, queries })))
@@ -150,8 +148,6 @@ describe("a query node", () => {
           })
         const keys = keyColumn("Int64", [1n])
         const codes: Array<string> = []
-        yield* loaded(10n)
-        yield* Effect.sleep(100)
         const known = [yield* loaded(10n)]
         codes.push(yield* count(readOf(10n, 77, ["a"], noTail(0, 77))))
         known.push(yield* loaded(10n))
@@ -204,21 +200,47 @@ describe("a query node", () => {
               ? calls.Load.success.decode(answer).segments.map(({ applied, state }) => `${state} ${applied}`)
               : answer.code
           )
-          yield* loaded
-          yield* Effect.sleep(100)
+          const failed = yield* loaded
           const first = fetched.splice(0)
           away = ""
-          const failed = yield* loaded
-          yield* Effect.sleep(100)
-          return { first, failed, second: fetched.splice(0), last: yield* loaded }
+          return { failed, first, last: yield* loaded, second: fetched.splice(0) }
         }),
       { get }
     )
     assert.deepStrictEqual(seen, {
+      failed: ["failed 2", "failed 2"],
       first: ["1", "2", "3"],
-      failed: ["loading 2", "loading 2"],
-      second: ["3", "4"],
-      last: ["loaded 4", "loaded 4"]
+      last: ["loaded 4", "loaded 4"],
+      second: ["3", "4"]
     })
+  })
+
+  it("answers who has it load segments when all are there, and who waits for long, how far it is", () => {
+    let tookMs = 300
+    const get: Objects["Service"]["get"] = () =>
+      Effect.suspend(() => Effect.as(Effect.sleep(tookMs), new Uint8Array(1)))
+    const told = withNode(
+      (ask) =>
+        Effect.gen(function* () {
+          const began = yield* Clock.currentTimeMillis
+          const loaded = (ids: ReadonlyArray<string>) =>
+            Effect.gen(function* () {
+              const answer = yield* ask("Load", load(1n, ids))
+              const { segments } = calls.Load.success.decode(answer as Uint8Array)
+              return [(yield* Clock.currentTimeMillis) - began, ...segments.map(({ state }) => state)]
+            })
+          const soon = yield* loaded(["a", "b"])
+          tookMs = limits.loadPatienceMs
+          return [soon, yield* loaded(["a", "c"]), yield* loaded(["c"])]
+        }),
+      { get }
+    )
+    // A segment is its rows and its index, one after the other.
+    const late = 600 + limits.loadPatienceMs
+    assert.deepStrictEqual(told, [
+      [600, "loaded", "loaded"],
+      [late, "loaded", "loading"],
+      [late + limits.loadPatienceMs, "loaded"]
+    ])
   })
 })

@@ -148,6 +148,13 @@ const levelLike = (random: RandomSource): ReadLevel => ({
 })
 const textsLike = (random: RandomSource) => Array.from({ length: random.below(4) }, () => text(random))
 
+const objectLike = (random: RandomSource) => ({
+  key: asciiText(random),
+  bytes: random.below(1e9),
+  crc32: random.below(2 ** 32)
+})
+const bool = (random: RandomSource) => random.chance(0.5)
+
 interface Spoken<A> {
   readonly name: string
   readonly codec: Codec<A>
@@ -219,6 +226,40 @@ const hot: ReadonlyArray<Spoken<any>> = [
   })),
   spoken("FoundRows", query.Get.success, foundLike),
   spoken("SegmentRead", query.Count.payload, readLike),
+  spoken("Load", query.Load.payload, (random) => ({
+    epoch: u64(random),
+    collection: text(random),
+    metric: random.pick(["L2", "IP", "COSINE"] as const),
+    segments: [
+      {
+        id: text(random),
+        rows: count(random),
+        minTimestamp: u64(random),
+        maxTimestamp: u64(random),
+        data: objectLike(random),
+        filter: objectLike(random),
+        deletesThrough: count(random),
+        index: bool(random) ? null : objectLike(random)
+      }
+    ],
+    deletes: [
+      { id: text(random), object: objectLike(random), keys: 3, from: 1, to: count(random), newestRequest: u64(random) }
+    ],
+    flushedTo: count(random)
+  })),
+  spoken("Loaded", query.Load.success, (random) => ({
+    segments: [
+      {
+        id: text(random),
+        state: random.pick(["loading", "loaded", "no-memory", "failed"] as const),
+        applied: count(random),
+        knownEpoch: u64(random),
+        knownLsn: count(random),
+        indexed: bool(random),
+        detail: text(random)
+      }
+    ]
+  })),
   spoken("segment rows", query.Count.success, (random) => ({ rows: count(random) })),
   spoken("client write", binary.write, rowsLike),
   spoken("client written", binary.written, (random) => ({ timestamp: u64(random), count: count(random) })),
@@ -251,13 +292,6 @@ const hot: ReadonlyArray<Spoken<any>> = [
   spoken("client found", binary.found, (random) => ({ timestamp: u64(random), ...foundLike(random) }))
 ]
 
-const objectLike = (random: RandomSource) => ({
-  key: asciiText(random),
-  bytes: random.below(1e9),
-  crc32: random.below(2 ** 32)
-})
-const bool = (random: RandomSource) => random.chance(0.5)
-
 /** By a Schema. */
 const described: ReadonlyArray<Spoken<any>> = [
   spoken("Flush", streaming.Flush.payload, (random) => ({ route: routeLike(random), timeoutMs: random.below(1e6) })),
@@ -274,42 +308,6 @@ const described: ReadonlyArray<Spoken<any>> = [
     growingBytes: count(random),
     segments: [{ id: text(random), rows: 1, bytes: count(random), indexed: bool(random), node: "" }],
     waiting: text(random)
-  })),
-  spoken("Load", query.Load.payload, (random) => ({
-    epoch: u64(random),
-    collection: text(random),
-    shard: random.below(16),
-    metric: random.pick(["L2", "IP", "COSINE"] as const),
-    segments: [
-      {
-        id: text(random),
-        rows: count(random),
-        minTimestamp: u64(random),
-        maxTimestamp: u64(random),
-        data: objectLike(random),
-        filter: objectLike(random),
-        deletesThrough: count(random),
-        index: bool(random) ? null : objectLike(random)
-      }
-    ],
-    deletes: [
-      { id: text(random), object: objectLike(random), keys: 3, from: 1, to: count(random), newestRequest: u64(random) }
-    ],
-    version: count(random),
-    flushedTo: count(random)
-  })),
-  spoken("Loaded", query.Load.success, (random) => ({
-    segments: [
-      {
-        id: text(random),
-        state: random.pick(["loading", "loaded", "no-memory", "failed"] as const),
-        applied: count(random),
-        knownEpoch: u64(random),
-        knownLsn: count(random),
-        indexed: bool(random),
-        detail: text(random)
-      }
-    ]
   })),
   spoken("Release", query.Release.payload, (random) => ({ collection: text(random) })),
   spoken("Released", query.Release.success, () => ({}))
