@@ -23,7 +23,7 @@ export interface Coordinator {
 
 const AGAIN: ReadonlySet<ErrorCode> = new Set(["unavailable", "disconnected", "ambiguous", "deposed"])
 const WAIT_FIRST_MS = 10
-const WAIT_MAX_MS = 250
+const WAIT_MAX_MS = 1_000
 
 export const makeCoordinator = Effect.gen(function* () {
   const coordinators = yield* remote(CoordinatorProtocol)

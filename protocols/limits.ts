@@ -40,8 +40,6 @@ export const limits = {
   learnTimeoutMs: 2_000,
   /** Of a description for a timestamp; then it is answered without one. */
   dateTimeoutMs: 1_000,
-  /** Of a proxy that asks whether a name still is the collection that it knows; then it is described, or its mistake is told, as it seems. */
-  secondLookTimeoutMs: 1_000,
 
   // The bus
   /** Of a message where no server says so: NATS' default, so that embedded and remote agree. */

@@ -2,7 +2,7 @@
  * What a node knows of the cluster, from its watches: collections, manifests, placements, assignments, and from
  * the leases who owns each channel and who is alive. All of it may be behind: it says where to ask, not what is true.
  */
-import { Context, Effect, Layer, Stream } from "effect"
+import { Context, Effect, Layer } from "effect"
 import {
   type Assignment,
   type ChannelKey,
@@ -16,10 +16,10 @@ import {
   type Placement
 } from "../protocols/metadata.ts"
 import { Leases } from "../storage/leases.ts"
-import { type Entry, Meta, type WatchEvent } from "../storage/meta.ts"
+import { type Entry, Meta } from "../storage/meta.ts"
 import { StorageError } from "../storage/outcome.ts"
-import { follow } from "../storage/watched.ts"
-import { buggify, stall } from "./buggify.ts"
+import { type Between, follow } from "../storage/watched.ts"
+import { Sites, stall } from "./buggify.ts"
 import { makeSignal, type Signal } from "./signal.ts"
 
 export interface ChannelOwner {
@@ -59,6 +59,7 @@ export class Catalog extends Context.Service<
     Effect.gen(function* () {
       const meta = yield* Meta
       const leases = yield* Leases
+      const sites = yield* Sites
       const changed = makeSignal()
       const collections = new Map<string, Collection>()
       const names = new Map<string, Collection>()
@@ -160,8 +161,8 @@ export class Catalog extends Context.Service<
       // A picture can have the key "commit" before others, and of one that is made anew nobody else would hear.
       yield* Effect.all(
         [
-          follow(disturbed(meta.watch("")), learnMetadata, changed.notify),
-          follow(disturbed(leases.watch("")), learnLease)
+          follow(() => meta.watch(""), learnMetadata, { between: disturbance(sites), caughtUp: changed.notify }),
+          follow(() => leases.watch(""), learnLease, { between: disturbance(sites) })
         ],
         { concurrency: 2 }
       )
@@ -191,28 +192,27 @@ export class Catalog extends Context.Service<
 const CHANGES = 16
 
 /**
- * A watch as it is; it may fall behind, and where it has told all that there is, or that a key went, it may break off.
- * One that is made anew may come late.
+ * A watch may fall behind, and where it has told all that there is, or that a key went, it may break off. One that is made
+ * anew may come late.
  */
-const disturbed = (watch: Stream.Stream<WatchEvent, StorageError>) => {
+const disturbance = (sites: Sites): Between => {
   let times = 0
-  return (): Stream.Stream<WatchEvent, StorageError> => {
-    const late = times++ > 0 ? stall("a watch is made anew late", 10_000) : Effect.void
-    let left = CHANGES
-    const told = Stream.mapArrayEffect(
-      watch,
-      Effect.fnUntraced(function* (events) {
-        left -= events.length
-        if (left <= 0) {
-          left = CHANGES
-          yield* stall("a watch falls behind", 10_000)
-        }
-        if (events.some(({ _tag }) => _tag !== "Put") && (yield* buggify("a watch breaks off"))) {
-          return yield* new StorageError({ reason: "unavailable", detail: "it broke off by itself" })
-        }
-        return events
-      })
-    )
-    return Stream.unwrap(Effect.as(late, told))
+  let left = CHANGES
+  return {
+    made: Effect.suspend(() => {
+      left = CHANGES
+      return times++ > 0 ? stall("a watch is made anew late", 10_000) : Effect.void
+    }),
+    told: (events) => {
+      left -= events.length
+      const isEnd = events.some(({ _tag }) => _tag !== "Put")
+      if (left > 0 && !isEnd) return undefined
+      const isLate = left <= 0 && sites.fires("a watch falls behind")
+      if (left <= 0) left = CHANGES
+      const wait = isLate ? Effect.sleep(sites.time(10_000)) : Effect.void
+      return isEnd && sites.fires("a watch breaks off") ? Effect.andThen(wait, BROKEN_OFF) : wait
+    }
   }
 }
+
+const BROKEN_OFF = Effect.fail(new StorageError({ reason: "unavailable", detail: "it broke off by itself" }))

@@ -73,19 +73,33 @@ const decoded = (key: string, bytes: Uint8Array | undefined): Change => {
   }
 }
 
-export const stepsOf = (facts: ReadonlyArray<Fact>): ReadonlyArray<Step> =>
-  facts.flatMap((fact): ReadonlyArray<Step> => {
-    if (fact._tag === "Committed") {
-      const { changes, head, moment } = fact
-      const bytes = changes.reduce((sum, { key, value }) => sum + key.length + (value?.length ?? 0), 0)
-      return [{ _tag: "Decided", moment, head, bytes, changes: changes.map(({ key, value }) => decoded(key, value)) }]
+/** Undefined for what no check looks at. */
+const decode = (fact: Fact): Step | undefined => {
+  if (fact._tag === "Committed") {
+    const { changes, head, moment } = fact
+    const bytes = changes.reduce((sum, { key, value }) => sum + key.length + (value?.length ?? 0), 0)
+    return { _tag: "Decided", moment, head, bytes, changes: changes.map(({ key, value }) => decoded(key, value)) }
+  }
+  if (fact._tag !== "Leased") return fact
+  const { key, moment, revision, value } = fact
+  if (!key.startsWith(CHANNEL_KEY) || value === undefined) return undefined
+  const channel = Number(key.slice(CHANNEL_KEY.length))
+  return { _tag: "ChannelKey", moment, channel, revision, value: metadata.channel.decode(value) }
+}
+
+/** What the facts of one run come to, as they come: each is decoded once, however often somebody looks. */
+export class Steps {
+  private readonly steps: Array<Step> = []
+  private seen = 0
+
+  of(facts: ReadonlyArray<Fact>): ReadonlyArray<Step> {
+    for (; this.seen < facts.length; this.seen++) {
+      const step = decode(facts[this.seen]!)
+      if (step !== undefined) this.steps.push(step)
     }
-    if (fact._tag !== "Leased") return [fact]
-    const { key, moment, revision, value } = fact
-    if (!key.startsWith(CHANNEL_KEY) || value === undefined) return []
-    const channel = Number(key.slice(CHANNEL_KEY.length))
-    return [{ _tag: "ChannelKey", moment, channel, revision, value: metadata.channel.decode(value) }]
-  })
+    return this.steps
+  }
+}
 
 /** Everything as it stands at one moment of a run. */
 export class Standing {
@@ -198,5 +212,5 @@ export const livesOf = (steps: ReadonlyArray<Step>): ReadonlyArray<Life> => {
 }
 
 /** What became of the collection's objects where they lie. */
-export const damageTo = ({ id }: Life, facts: Iterable<Fact>): ReadonlyArray<Fact> =>
-  [...facts].filter((fact) => fact._tag === "Damaged" && fact.what.includes(`/${id}/`))
+export const damageTo = ({ id }: Life, facts: ReadonlyArray<Fact>): ReadonlyArray<Fact> =>
+  facts.filter((fact) => fact._tag === "Damaged" && fact.what.includes(`/${id}/`))

@@ -71,6 +71,7 @@ export class Model {
   readonly flaws: Array<Flaw> = []
   /** Channels that lost what they had said was stored. */
   readonly bereft = new Map<number, Moment>()
+  private readonly shards = new Map<string, Array<Applied>>()
   private readonly channels = new Map<number, Array<{ readonly message: Message; readonly place: Place }>>()
   /** Collection -> key -> its versions, in the order of the log. */
   private readonly collections = new Map<string, Map<Key, Array<Version>>>()
@@ -85,6 +86,11 @@ export class Model {
   /** Every version of a key, in the order of the log. */
   versions(collection: string, key: Key): ReadonlyArray<Version> {
     return this.collections.get(collection)?.get(key) ?? []
+  }
+
+  /** All entries of a shard, in the order of the log; those too that the log lost. */
+  appliedTo(collection: string, shard: number): ReadonlyArray<Applied> {
+    return this.shards.get(`${collection}.${shard}`) ?? []
   }
 
   keys(collection: string): Iterable<Key> {
@@ -157,6 +163,10 @@ export class Model {
       })
       const applied: Applied = { message, collection, shard, request, versions }
       this.applied.push(applied)
+      const name = `${collection}.${shard}`
+      const mates = this.shards.get(name)
+      if (mates === undefined) this.shards.set(name, [applied])
+      else mates.push(applied)
       let known = this.collections.get(collection)
       if (known === undefined) this.collections.set(collection, (known = new Map()))
       for (const version of versions) {

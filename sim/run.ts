@@ -23,7 +23,7 @@ import { Cluster } from "./cluster.ts"
 import { Nemesis, type Struck } from "./faults.ts"
 import { History } from "./history.ts"
 import { type Moment, momentOf } from "./ledger.ts"
-import { damageTo, livesOf, stepsOf } from "./metadata.ts"
+import { damageTo, livesOf, Steps } from "./metadata.ts"
 import type { Client, FaultName, Op, Plan } from "./plan.ts"
 import type { Keep, TraceEvent } from "./trace.ts"
 import { runClient } from "./workload.ts"
@@ -109,6 +109,7 @@ class Run {
   private readonly world: World
   private readonly plan: Plan
   private readonly cluster: Cluster
+  private readonly steps = new Steps()
   private readonly crashes: Array<Crash> = []
   private readonly alarms: Array<Alarm> = []
   private phases: Omit<Phases, "end"> = {}
@@ -147,6 +148,7 @@ class Run {
       operations: history.operations,
       probes: probes.operations,
       facts: cluster.ledger.facts,
+      steps: this.steps.of(cluster.ledger.facts),
       phases: { ...this.phases, end: this.now() },
       faults: plan.faults.length,
       proxies: plan.topology.nodes.filter(({ roles }) => roles.includes("proxy")).length,
@@ -292,7 +294,7 @@ class Run {
   /** Those that are made and there now, as nobody in the world can know it. */
   private collections() {
     const { facts } = this.cluster.ledger
-    const lives = livesOf(stepsOf(facts))
+    const lives = livesOf(this.steps.of(facts))
     const there = lives.filter(({ dropped, ready }) => ready !== undefined && dropped === undefined)
     const names = [...new Set(there.map(({ name }) => name))]
     // A drop that is on its way, or of which nobody knows, may still come.

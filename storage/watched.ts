@@ -3,7 +3,7 @@
  * keys that the new picture lacks are gone, once the watch has come past them: a picture of a server that is behind lacks
  * what is newer. And what it has that is gone here stays gone. Decide by a write that succeeds, never by what stands here.
  */
-import { Effect, type Scope, Stream } from "effect"
+import { Effect, Pull, type Scope, Stream } from "effect"
 import type { Entry, WatchEvent } from "./meta.ts"
 import type { StorageError } from "./outcome.ts"
 
@@ -15,17 +15,24 @@ export interface Watched {
 /** What became of one key; `entry` is undefined where it is gone. */
 export type KeyChanged = (key: string, entry: Entry | undefined) => void
 
+/** What may come between a watch and who follows it: before it is made, and before what it tells is learnt. */
+export interface Between {
+  readonly made: Effect.Effect<void>
+  readonly told: (events: ReadonlyArray<WatchEvent>) => Effect.Effect<void, StorageError> | undefined
+}
+const nothingBetween: Between = { made: Effect.void, told: () => undefined }
+
 const RENEW_FIRST_MS = 20
 const RENEW_MAX_MS = 2_000
 
 /**
  * Follows `watch` in the present scope, telling `changed` of every change as it is learnt. Returns when the first
- * picture is complete. A watch that breaks is made anew, with back-off.
+ * picture is complete. A watch that breaks is made anew, with back-off. `caughtUp` hears when the picture of each is complete.
  */
 export const follow = Effect.fnUntraced(function* (
   watch: () => Stream.Stream<WatchEvent, StorageError>,
   changed: KeyChanged,
-  caughtUp: () => void = () => {}
+  { between = nothingBetween, caughtUp = () => {} }: { readonly between?: Between; readonly caughtUp?: () => void } = {}
 ): Effect.fn.Return<Watched, never, Scope.Scope> {
   const entries = new Map<string, Entry>()
   /** Of all changes up to here nothing is missing. */
@@ -76,7 +83,17 @@ export const follow = Effect.fnUntraced(function* (
         caughtUp()
       }
     }
-    return Stream.runForEachArray(watch(), (events) => Effect.sync(() => events.forEach(learn)))
+    const learns = Effect.gen(function* () {
+      yield* between.made
+      const pull = yield* Stream.toPull(watch())
+      while (true) {
+        const events = yield* pull
+        const pause = between.told(events)
+        if (pause !== undefined) yield* pause
+        for (const event of events) learn(event)
+      }
+    })
+    return Effect.scoped(Pull.catchDone(learns, () => Effect.void))
   })
 
   yield* once.pipe(

@@ -13,6 +13,9 @@ export interface Deadline {
 export const atMost = (clock: Clock.Clock, timeoutMs: number, deadline: Deadline): Deadline =>
   deadlineIn(clock, Math.min(timeoutMs, deadline.leftMs()))
 
+/** Half of what is left: for what would be better known, and can be done without. */
+export const halfOf = (clock: Clock.Clock, deadline: Deadline): Deadline => deadlineIn(clock, deadline.leftMs() / 2)
+
 /** By a clock that nobody sets back. */
 export const deadlineIn = (clock: Clock.Clock, timeoutMs: number): Deadline => {
   const now = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000n) / 1_000

@@ -30,7 +30,7 @@ import {
   writeGet,
   writeSearch
 } from "./json.ts"
-import { atMost, type Deadline, deadlineIn } from "./deadline.ts"
+import { atMost, type Deadline, deadlineIn, halfOf } from "./deadline.ts"
 import { longKey, makeRequests } from "./requests.ts"
 
 const QUEUE = "elanus-proxy"
@@ -97,12 +97,12 @@ export const proxy = Effect.gen(function* () {
   })
 
   /**
-   * As the coordinator knows it, for a client lays its rows out by it. Its timestamp dates a client's first write. Without a
-   * coordinator there is none, and what is known is told nevertheless.
+   * As the coordinator knows it, for a client lays its rows out by it. Its timestamp dates a client's first write. If no
+   * coordinator comes in half of the time there is none, and what is known is told nevertheless.
    */
   const describeNow = Effect.fnUntraced(function* (database: string, name: string, { deadline }: Asked) {
     const known = collectionKnown(database, name)
-    const patience = known === undefined ? deadline : atMost(clock, limits.secondLookTimeoutMs, deadline)
+    const patience = known === undefined ? deadline : halfOf(clock, deadline)
     const looked = yield* Effect.result(collectionNow(database, name, patience))
     if (looked._tag === "Failure") {
       if (known === undefined || looked.failure.code === "collection-not-found") return yield* looked.failure
@@ -270,7 +270,7 @@ export const proxy = Effect.gen(function* () {
     // The name may be another collection's by now, for which this is no mistake. Nothing was stored.
     return Effect.catch(onKnown(known, verb, asked), (error) => {
       if (!byCollection.has(error.code)) return Effect.fail(error)
-      const deadline = atMost(clock, limits.secondLookTimeoutMs, asked.deadline)
+      const deadline = halfOf(clock, asked.deadline)
       return Effect.matchEffect(collectionLearned(database, name, deadline), {
         onSuccess: (found) => (found.id === known.id ? Effect.fail(error) : onKnown(found, verb, asked)),
         onFailure: (now) => Effect.fail(now.code === "collection-not-found" ? now : error)

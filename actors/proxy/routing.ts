@@ -35,7 +35,7 @@ const tryMs = (name: keyof Calls): number => (name === "Flush" ? Infinity : limi
 const PATIENCE = 0.95
 const LEAST_MS = 100
 const WAIT_FIRST_MS = 2
-const WAIT_MAX_MS = 200
+const WAIT_MAX_MS = 1_000
 
 /** Another try may end otherwise: the owner is gone, is not the owner, or has not answered. */
 const AGAIN: ReadonlySet<ErrorCode> = new Set<ErrorCode>(["moved", "unavailable", "disconnected", "ambiguous"])

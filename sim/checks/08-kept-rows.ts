@@ -63,48 +63,74 @@ const same = (a: Row | undefined, b: Row | undefined): boolean =>
     ? a === b
     : JSON.stringify(a.fields) === JSON.stringify(b.fields) && a.vector.every((value, i) => value === b.vector[i])
 
-/** The objects that a manifest names, against the log up to where it is flushed, as one of its owners knew it. */
-const contents = (
-  evidence: Evidence,
-  manifest: Manifest,
-  open: (key: string, read: (bytes: Uint8Array) => Contents) => Contents | undefined
-): ReadonlyArray<Violation> => {
-  const channel = evidence.lives.find(({ id }) => id === manifest.collection)?.channels[manifest.shard]
-  const logs = channel === undefined ? [evidence.model] : evidence.logsOf(channel)
-  const found = logs.map((log) => contentsBy(log, manifest, open))
-  return found.some((wrong) => wrong.length === 0) ? [] : found[0]!
+/** What was found of a shard when its manifest was looked at last. */
+interface Checked {
+  readonly manifest: Manifest
+  /** Of each log that its owner may have known, the keys that are not as it says. */
+  readonly wrong: ReadonlyArray<ReadonlyMap<Key, Violation>>
 }
 
-const contentsBy = (
-  model: Model,
-  { collection, deletes, flushedTo, segments, shard, version }: Manifest,
-  open: (key: string, read: (bytes: Uint8Array) => Contents) => Contents | undefined
-): ReadonlyArray<Violation> => {
-  const all = [
-    ...segments.map(({ data }) => open(data.key, segmentOf)),
-    ...deletes.map(({ object }) => open(object.key, deletesOf))
-  ]
+type Open = (key: string, read: (bytes: Uint8Array) => Contents) => Contents | undefined
+
+const objectsOf = ({ deletes, segments }: Manifest, open: Open): ReadonlyMap<string, Contents | undefined> =>
+  new Map([
+    ...segments.map(({ data }) => [data.key, open(data.key, segmentOf)] as const),
+    ...deletes.map(({ object }) => [object.key, open(object.key, deletesOf)] as const)
+  ])
+
+/**
+ * The objects that a manifest names, against the log up to where it is flushed, as one of its owners knew it. Undefined if
+ * they cannot be read. Only what is other than in `before` is looked at: neither objects nor records change.
+ */
+const look = (evidence: Evidence, manifest: Manifest, open: Open, before: Checked | undefined): Checked | undefined => {
+  const channel = evidence.lives.find(({ id }) => id === manifest.collection)?.channels[manifest.shard]
+  const logs = channel === undefined ? [evidence.model] : evidence.logsOf(channel)
+  const objects = objectsOf(manifest, open)
   // One that is not there, or not what it should be, is for `needed` and `damage` to say.
-  if (all.includes(undefined)) return []
-  const name = `${collection}.${shard} in version ${version}`
-  const found: Array<Violation> = []
-  const keys = new Set<Key>()
-  for (const each of all) for (const key of each!.keys()) keys.add(key)
-  for (const key of model.keys(collection)) keys.add(key)
-  for (const key of keys) {
-    const versions = model.versions(collection, key).filter((each) => each.shard === shard && each.lsn <= flushedTo)
-    const said = all.flatMap((each) => each!.get(key) ?? [])
-    const times = new Set([...versions.map(({ timestamp }) => timestamp), ...said.map(({ at }) => at)])
-    for (const at of times) {
-      const expected = versions.findLast(({ timestamp }) => timestamp <= at)?.row
-      const row = rowAt(said, at)
-      if (same(row, expected)) continue
-      const what = row === undefined ? "is not in" : expected === undefined ? "is in" : "is another one in"
-      found.push(bad(`at ${at} ${keyText(key)} ${what} the objects of ${name}, flushed to ${flushedTo}`, [key]))
-      break
+  if ([...objects.values()].includes(undefined)) return undefined
+  const old = before === undefined ? undefined : objectsOf(before.manifest, open)
+  const touched = new Set<Key>()
+  for (const [name, each] of objects) if (old?.has(name) !== true) for (const key of each!.keys()) touched.add(key)
+  for (const [name, each] of old ?? []) if (!objects.has(name)) for (const key of each!.keys()) touched.add(key)
+  const ends = [before?.manifest.flushedTo ?? 0, manifest.flushedTo]
+  const [from, to] = [Math.min(...ends), Math.max(...ends)]
+  for (const log of logs) {
+    for (const { message, versions } of log.appliedTo(manifest.collection, manifest.shard)) {
+      const { lsn } = message.record.header
+      if (lsn > from && lsn <= to) for (const { key } of versions) touched.add(key)
     }
   }
-  return found
+  const wrong = logs.map((log, which) => {
+    const mine = new Map(before?.wrong[which])
+    for (const key of touched) {
+      const found = difference(log, manifest, objects.values() as Iterable<Contents>, key)
+      if (found === undefined) mine.delete(key)
+      else mine.set(key, found)
+    }
+    return mine
+  })
+  return { manifest, wrong }
+}
+
+const difference = (
+  model: Model,
+  { collection, flushedTo, shard, version }: Manifest,
+  objects: Iterable<Contents>,
+  key: Key
+): Violation | undefined => {
+  const versions = model.versions(collection, key).filter((each) => each.shard === shard && each.lsn <= flushedTo)
+  const said: Array<Said> = []
+  for (const each of objects) said.push(...(each.get(key) ?? []))
+  const times = new Set([...versions.map(({ timestamp }) => timestamp), ...said.map(({ at }) => at)])
+  for (const at of times) {
+    const expected = versions.findLast(({ timestamp }) => timestamp <= at)?.row
+    const row = rowAt(said, at)
+    if (same(row, expected)) continue
+    const what = row === undefined ? "is not in" : expected === undefined ? "is in" : "is another one in"
+    const name = `${collection}.${shard} in version ${version}`
+    return bad(`at ${at} ${keyText(key)} ${what} the objects of ${name}, flushed to ${flushedTo}`, [key])
+  }
+  return undefined
 }
 
 /** Each flush is a step, and each index; what waited together is committed together. */
@@ -120,7 +146,8 @@ const manifests = (evidence: Evidence): ReadonlyArray<Violation> => {
   const found: Array<Violation> = []
   const standing = new Standing()
   const opened = new Map<string, Contents | undefined>()
-  const open = (key: string, read: (bytes: Uint8Array) => Contents) => {
+  const checked = new Map<string, Checked>()
+  const open: Open = (key, read) => {
     if (!opened.has(key)) opened.set(key, attempt(standing.objects.get(key), read))
     return opened.get(key)
   }
@@ -142,7 +169,10 @@ const manifests = (evidence: Evidence): ReadonlyArray<Violation> => {
       if (old !== undefined && now.flushedTo < old.flushedTo) {
         found.push(bad(`${name} is flushed to ${now.flushedTo}, and was to ${old.flushedTo}`))
       }
-      found.push(...contents(evidence, now, open))
+      const looked = look(evidence, now, open, checked.get(change.key))
+      if (looked === undefined) continue
+      checked.set(change.key, looked)
+      if (looked.wrong.every(({ size }) => size > 0)) found.push(...looked.wrong[0]!.values())
     }
   }
   return found

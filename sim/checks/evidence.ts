@@ -5,7 +5,7 @@
 import type { Key } from "../../protocols/keys.ts"
 import type { Operation } from "../history.ts"
 import { type Fact, type Moment, notAfter } from "../ledger.ts"
-import { damageTo, type Life, livesOf, type Step, stepsOf } from "../metadata.ts"
+import { damageTo, type Life, livesOf, type Step, Steps } from "../metadata.ts"
 import { Model } from "../model.ts"
 
 /** What must hold, always: section 5 of the design, in its order. */
@@ -74,6 +74,8 @@ export interface Quiet {
 export interface Observed {
   readonly operations: ReadonlyArray<Operation>
   readonly facts: ReadonlyArray<Fact>
+  /** What the facts come to, for whoever has that already. */
+  readonly steps?: ReadonlyArray<Step>
   readonly phases: Phases
   /** How many faults were to strike: with none, nothing may be refused. */
   readonly faults: number
@@ -104,7 +106,7 @@ export class Evidence {
     this.operations = [...observed.operations, ...(observed.probes ?? [])]
     this.facts = observed.facts
     this.phases = observed.phases
-    this.steps = stepsOf(observed.facts)
+    this.steps = observed.steps ?? new Steps().of(observed.facts)
     this.lives = livesOf(this.steps)
     this.model = new Model(observed.facts)
     for (const step of this.steps) {

@@ -68,6 +68,27 @@ export const isPart = (operation: Operation, life: Life, { shard, versions }: Ap
   )
 }
 
+/**
+ * Gives as many of `things` as possible to somebody each, nobody more than one: a largest matching, by augmenting paths
+ * (Kuhn 1955).
+ */
+const dealOut = <T, W>(things: ReadonlyArray<T>, takersOf: (thing: T) => ReadonlyArray<W>): ReadonlyMap<W, T> => {
+  const given = new Map<W, T>()
+  const give = (thing: T, asked: Set<W>): boolean => {
+    for (const taker of takersOf(thing)) {
+      if (asked.has(taker)) continue
+      asked.add(taker)
+      const other = given.get(taker)
+      if (other !== undefined && !give(other, asked)) continue
+      given.set(taker, thing)
+      return true
+    }
+    return false
+  }
+  for (const thing of things) give(thing, new Set())
+  return given
+}
+
 const allWrites = (evidence: Evidence): Writes => {
   const { lives, model, operations } = evidence
   const matched = new Set<Applied>()
@@ -110,14 +131,10 @@ const allWrites = (evidence: Evidence): Writes => {
       .toSorted(([, a], [, b]) => b.length - a.length)
     if (best !== undefined) claim(operation, best[0])
   }
-  // Who was told nothing has the first that is left.
-  for (const operation of deletes.filter(({ outcome }) => outcome === undefined || outcome._tag === "Unknown")) {
-    for (const [key, parts] of unnamed) {
-      if (!couldBe(operation, parts)) continue
-      claim(operation, key)
-      break
-    }
-  }
+  // Who was told nothing may have any that is left. Only if they cannot be dealt out so that none is over, nobody asked for one.
+  const untold = deletes.filter(({ outcome }) => outcome === undefined || outcome._tag === "Unknown")
+  const dealt = dealOut([...unnamed.keys()], (key) => untold.filter((one) => couldBe(one, unnamed.get(key)!)))
+  for (const [operation, key] of dealt) claim(operation, key)
 
   const writeOf = (operation: Operation): Write => {
     const { asked } = operation

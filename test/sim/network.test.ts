@@ -593,7 +593,7 @@ describe("a stream", () => {
                 follow(
                   () => Context.get(there, Meta).watch(""),
                   (key, entry) => (entry === undefined ? picture.delete(key) : picture.set(key, textOf(entry.value))),
-                  () => pictures++
+                  { caughtUp: () => pictures++ }
                 ),
                 Effect.never
               )
