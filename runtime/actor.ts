@@ -89,6 +89,7 @@ export const activate = Effect.fnUntraced(function* <M extends AnyStateMachine, 
         yield* Effect.logFatal(`duty ${duty} of ${machine.id} died`, ended.cause)
       } else {
         const event = ended.value
+        yield* stall("between a duty's end and its move", 1_000)
         yield* moves.withPermits(1)(Effect.suspend(() => (isOwed() ? move(event, duty) : Effect.void)))
       }
       if (!isOwed()) return

@@ -101,9 +101,9 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
     changed.notify()
   }
   yield* Effect.addFinalizer(() => Effect.sync(() => leave("the channel was given away")))
+  /** Of a duty: why it is to end. Whether it does is the kernel's to say, for the state may be another one by then. */
   const end = (event: Event, detail: string): Event => {
     trouble = detail
-    leave(detail)
     return event
   }
   const stale = (detail: string) => end({ type: "Stale" }, detail)
@@ -418,6 +418,7 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
       if (mine.growingBytes > node.settings.growingBytesMax) {
         return yield* failure("overloaded", `rows wait for a query node: ${shard.waiting || "flush in progress"}`)
       }
+      if (mine.over !== undefined) return yield* mine.over
       mine.asked.set(asked, pending)
       mine.queue.add(pending)
       changed.notify()
@@ -509,6 +510,13 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
       }
     })
   })
+
+  yield* Effect.forkScoped(
+    Effect.andThen(
+      actor.ended,
+      Effect.sync(() => leave(trouble))
+    )
+  )
 
   return { ...actor, channel, order, trouble: () => trouble, epoch: () => owner?.who.epoch }
 })
