@@ -19,6 +19,8 @@ export const handOff = Effect.fnUntraced(function* (
   const manifest = owner.manifest(shard)
   const gone = owner.lostFlush(manifest)
   if (gone !== undefined) return (owner.behind = gone)
+  // Half of a unit would be there twice. Whoever keeps the shard begins anew.
+  if (!shard.growing.fits(manifest.flushedTo)) return shard.misfit
   const placement = owner.catalog.placement(shard.collection.id, shard.shard)
   const holders = new Map<string, Holder>()
   const byNode = new Map<string, Array<(typeof manifest.segments)[number]>>()

@@ -99,6 +99,11 @@ export class Shard {
     this.viewStale = false
   }
 
+  /** Why it does not go with a manifest that ends within one of its units, in words. */
+  get misfit(): string {
+    return `shard ${this.key} was flushed by an earlier owner`
+  }
+
   /** Whether a sealed segment of the view may hold a key of this hash. */
   readonly mayBeSealed = (hash: number): boolean => {
     for (const { id } of this.view?.manifest.segments ?? []) {

@@ -96,9 +96,7 @@ export const keepUp = Effect.fnUntraced(function* (
       const manifest = owner.manifest(shard)
       const lost = owner.lostFlush(manifest)
       if (lost !== undefined) return (owner.behind = lost)
-      if (!shard.growing.fits(manifest.flushedTo)) {
-        return `shard ${shard.key} was flushed by an earlier owner`
-      }
+      if (!shard.growing.fits(manifest.flushedTo)) return shard.misfit
       if (newer(shard)) shard.viewStale = true
       const { born } = shard.growing.active
       const isEarly = isFree(shard) && (yield* buggify("a segment is sealed early"))

@@ -501,6 +501,19 @@ describe("an owner", () => {
     assert.isDefined(owner.behind)
   })
 
+  it("adopts no manifest that ends within what it holds as one", async () => {
+    const manifest = { ...emptyManifest("c", 0), segments: [{ id: "s" }] as never }
+    const owner = ownerOf(20n, checkpointZero, defaultSettings, () => manifest)
+    owner.apply(recordOf(20n, 1, [1]), 1, 0)
+    owner.apply(recordOf(20n, 2, [2]), 2, 0)
+    const [shard] = owner.shards.values()
+    // By our own last activation, say, which knew one record less.
+    Object.assign(manifest, { version: 1, flushedTo: 1, flushedEpoch: 20n })
+    const nobody = { call: () => assert.fail("nobody loads it") } as unknown as QueryNodes
+    assert.match(await Effect.runPromise(handOff(nobody, owner, shard!)), /flushed by an earlier owner/)
+    assert.isUndefined(shard!.view)
+  })
+
   it("finds a flush of a record that its log lost, whatever took its place", async () => {
     const manifest = { ...emptyManifest("c", 0), segments: [{ id: "s" }] as never }
     const owner = ownerOf(20n, checkpointZero, defaultSettings, () => manifest)
