@@ -17,22 +17,30 @@ export class MetadataUnreadable extends Error {
 const versioned = <A, I>(what: string, version: number, schema: Schema.Codec<A, I>) => {
   const codec = Schema.toCodecJson(schema)
   const encode = Schema.encodeSync(codec as Schema.Codec<A, unknown>)
-  const decode = Schema.decodeUnknownSync(codec as Schema.Codec<A, unknown>)
+  const decodeJson = Schema.decodeUnknownSync(codec as Schema.Codec<A, unknown>)
+  const decode = (bytes: Uint8Array): A => {
+    let json: { readonly v?: unknown } | null
+    try {
+      json = JSON.parse(utf8.decode(bytes))
+    } catch {
+      throw new MetadataUnreadable(`${what}: not JSON`)
+    }
+    if (typeof json !== "object" || json === null) throw new MetadataUnreadable(`${what}: not an object`)
+    if (json.v !== version) throw new MetadataUnreadable(`${what}: format ${json.v}; this version reads ${version}`)
+    try {
+      return decodeJson(json)
+    } catch (cause) {
+      throw new MetadataUnreadable(`${what}: ${cause instanceof Error ? cause.message : String(cause)}`)
+    }
+  }
+  const beginning = utf8.encode(`{"v":${version},`)
   return {
     encode: (value: A): Uint8Array => utf8.encode(JSON.stringify({ v: version, ...(encode(value) as object) })),
-    decode: (bytes: Uint8Array): A => {
-      let json: { readonly v?: unknown } | null
-      try {
-        json = JSON.parse(utf8.decode(bytes))
-      } catch {
-        throw new MetadataUnreadable(`${what}: not JSON`)
-      }
-      if (typeof json !== "object" || json === null) throw new MetadataUnreadable(`${what}: not an object`)
-      if (json.v !== version) throw new MetadataUnreadable(`${what}: format ${json.v}; this version reads ${version}`)
-      try {
-        return decode(json)
-      } catch (cause) {
-        throw new MetadataUnreadable(`${what}: ${cause instanceof Error ? cause.message : String(cause)}`)
+    decode,
+    /** Throws as `decode` does if it is of another format; looks no further than that, if it begins as we write it. */
+    check: (bytes: Uint8Array): void => {
+      for (let i = 0; i < beginning.length; i++) {
+        if (bytes[i] !== beginning[i]) return void decode(bytes)
       }
     }
   }

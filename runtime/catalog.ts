@@ -22,6 +22,31 @@ import { type Between, follow } from "../storage/watched.ts"
 import { Sites, stall } from "./buggify.ts"
 import { makeSignal, type Signal } from "./signal.ts"
 
+/** A value as it came: decoded when somebody asks for it, which for most values of most nodes nobody does. */
+class Kept<A> {
+  private bytes: Uint8Array | undefined
+  private decoded: A | undefined
+  private readonly decode: (bytes: Uint8Array) => A
+
+  /** Throws if it is of another format. */
+  constructor(
+    bytes: Uint8Array,
+    { check, decode }: { readonly check: (bytes: Uint8Array) => void; readonly decode: (bytes: Uint8Array) => A }
+  ) {
+    check(bytes)
+    this.bytes = bytes
+    this.decode = decode
+  }
+
+  get value(): A {
+    if (this.bytes !== undefined) {
+      this.decoded = this.decode(this.bytes)
+      this.bytes = undefined
+    }
+    return this.decoded!
+  }
+}
+
 export interface ChannelOwner {
   readonly node: string
   readonly epoch: bigint
@@ -32,7 +57,10 @@ export interface ChannelOwner {
 export class Catalog extends Context.Service<
   Catalog,
   {
+    /** The metadata: all below but owners and nodes. */
     readonly changed: Signal
+    /** Owners and nodes. Apart, for they change all the time, and most who wait have nothing to do with them. */
+    readonly leased: Signal
     /** The newest metadata revision that is known here, with all below it. */
     readonly head: () => number
     /** Of the newest coordinator that is known here. */
@@ -61,11 +89,12 @@ export class Catalog extends Context.Service<
       const leases = yield* Leases
       const sites = yield* Sites
       const changed = makeSignal()
+      const leased = makeSignal()
       const collections = new Map<string, Collection>()
       const names = new Map<string, Collection>()
       const closing = new Map<string, Collection>()
-      const manifests = new Map<string, Manifest>()
-      const placements = new Map<string, Placement>()
+      const manifests = new Map<string, Kept<Manifest>>()
+      const placements = new Map<string, Kept<Placement>>()
       const assignments = new Map<string, Assignment>()
       const owners = new Map<number, ChannelOwner>()
       const nodes = new Map<string, NodeLease>()
@@ -106,10 +135,10 @@ export class Catalog extends Context.Service<
             break
           }
           case "manifest":
-            keep(manifests, id, entry, metadata.manifest.decode)
+            keep(manifests, id, entry, (bytes) => new Kept(bytes, metadata.manifest))
             break
           case "placement":
-            keep(placements, id, entry, metadata.placement.decode)
+            keep(placements, id, entry, (bytes) => new Kept(bytes, metadata.placement))
             break
           case "assignment":
             keep(assignments, id, entry, metadata.assignment.decode)
@@ -141,6 +170,7 @@ export class Catalog extends Context.Service<
         } catch (cause) {
           if (!(cause instanceof MetadataUnreadable)) throw cause
           unreadable = cause.message
+          changed.notify()
         }
       }
 
@@ -156,7 +186,7 @@ export class Catalog extends Context.Service<
         // What a node says of itself stays as it is while it lives: most of what comes is a renewal, of which nobody need hear.
         if (entry !== undefined && isRenewal(key)) return
         learn(key, entry)
-        changed.notify()
+        leased.notify()
       }
       // A picture can have the key "commit" before others, and of one that is made anew nobody else would hear.
       yield* Effect.all(
@@ -169,6 +199,7 @@ export class Catalog extends Context.Service<
 
       return {
         changed,
+        leased,
         head: () => head,
         epoch: () => epoch,
         collection: (id) => collections.get(id),
@@ -176,8 +207,8 @@ export class Catalog extends Context.Service<
         collectionNamed: (database, name) => names.get(nameOf(database, name)),
         collections: () => collections.values(),
         closing: () => closing.values(),
-        manifest: (collection, shard) => manifests.get(`${collection}.${shard}`),
-        placement: (collection, shard) => placements.get(`${collection}.${shard}`),
+        manifest: (collection, shard) => manifests.get(`${collection}.${shard}`)?.value,
+        placement: (collection, shard) => placements.get(`${collection}.${shard}`)?.value,
         assignments: () => assignments.values(),
         owner: (channel) => owners.get(channel),
         nodes: () => nodes.values(),

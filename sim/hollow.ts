@@ -80,7 +80,7 @@ export const hollows: ReadonlyArray<Hollow> = [
     name: "nobody-loses-a-turn",
     guard: "turns",
     file: "sim/world.ts",
-    find: "return turns.happens(world.preempt)",
+    find: "untilLost = drawn()\n        return true",
     replace: "return false",
     why: "A fiber is never interrupted between a look and a step."
   },

@@ -99,7 +99,7 @@ const LINES_MAX = 1_000
 
 export class World {
   readonly seed: string
-  preempt: number
+  readonly preempt: number
   /** Virtual milliseconds since the beginning. */
   now = 0
   events = 0
@@ -368,6 +368,10 @@ export class SimNode {
       },
       flush: () => {}
     }
+    // How many operations come before the next that loses its turn: one draw, and not one for each of half a million.
+    const drawn = () =>
+      world.preempt > 0 ? Math.floor(Math.log(1 - turns.next()) / Math.log(1 - world.preempt)) : Infinity
+    let untilLost = drawn()
     const scheduler: Scheduler.Scheduler = {
       executionMode: "async",
       shouldYield: (fiber) => {
@@ -376,7 +380,9 @@ export class SimNode {
           if (world.taken) return true
           world.taken = true
         }
-        return turns.happens(world.preempt)
+        if (untilLost-- > 0) return false
+        untilLost = drawn()
+        return true
       },
       makeDispatcher: () => dispatcher
     }

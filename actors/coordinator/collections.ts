@@ -164,7 +164,9 @@ export const collectionKeeper = (truth: Truth, id: string) =>
           collection.channels.every((channel) => (catalog.owner(channel)?.key.checkpoint.metadata ?? 0) >= since)
         )
       }
-      const close = Effect.as(catalog.changed.until(owners), { type: "Closed" } as const)
+      const close = Effect.as(Effect.raceFirst(catalog.changed.until(owners), catalog.leased.until(owners)), {
+        type: "Closed"
+      } as const)
 
       const removeObjects = Effect.forEach(objectKey.ofCollection(id), (prefix) =>
         Stream.runForEach(objects.list(prefix), (object) => objects.remove(object.key))

@@ -236,7 +236,7 @@ export const coordinator = Effect.gen(function* () {
           [...truth.all("job")].some(({ id, state }) => state !== "failed" && !FiberMap.hasUnsafe(kept, id))
         yield* Effect.raceFirst(
           truth.changed.within(LOOK_MS, () => homeless(truth) || unkept()),
-          catalog.changed.within(LOOK_MS, () => homeless(truth))
+          catalog.leased.within(LOOK_MS, () => homeless(truth))
         )
       }
     })
@@ -249,10 +249,10 @@ export const coordinator = Effect.gen(function* () {
 
   const keepTime = Effect.suspend(() => term!.oracle.keepAhead)
 
-  /** Looks who is alive; a change is for `lead`, which waits on the catalog. */
+  /** Looks who is alive; a change is for `lead`, which waits on the leases. */
   const look = Effect.gen(function* () {
     while (true) {
-      if (yield* liveness.look) catalog.changed.notify()
+      if (yield* liveness.look) catalog.leased.notify()
       yield* Effect.sleep(node.settings.evidenceMs / 2)
     }
   })
@@ -278,7 +278,20 @@ export const coordinator = Effect.gen(function* () {
       ({ segment }) => segment.data.bytes
     )
   }
-  const homeless = (truth: Truth) => assignmentsToMake(truth).length > 0 || placementsToMake(truth).length > 0
+  /** Whether there is something to place, and somebody to place it on: asked after every commit and every lease. */
+  const homeless = (truth: Truth): boolean => {
+    const owners = new Set(aliveWith("streaming-node"))
+    const isOwned = (channel: number) => owners.has(truth.get("assignment", metaKey.assignment(channel))?.node ?? "")
+    if (owners.size > 0 && !channelsOf(truth).every(isOwned)) return true
+    const holders = new Set(aliveWith("query-node"))
+    if (holders.size === 0) return false
+    for (const { collection, segments, shard } of truth.all("manifest")) {
+      const nodes = truth.get("placement", metaKey.placement(collection, shard))?.nodes
+      if (segments.every(({ id }) => holders.has(nodes?.[id] ?? ""))) continue
+      if (truth.get("collection", metaKey.collection(collection))?.state === "ready") return true
+    }
+    return false
+  }
 
   const reconcile = Effect.fnUntraced(function* (truth: Truth) {
     let assignments = assignmentsToMake(truth)

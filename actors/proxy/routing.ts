@@ -81,7 +81,7 @@ export const makeRouting = Effect.gen(function* () {
       yield* stall("before an owner is asked again", 500)
       const before = catalog.owner(channel)?.revision
       const patienceMs = Math.min(waitMs, deadline.leftMs())
-      yield* catalog.changed.within(patienceMs, () => catalog.owner(channel)?.revision !== before)
+      yield* catalog.leased.within(patienceMs, () => catalog.owner(channel)?.revision !== before)
       // What nobody has the time to answer would only hide why it was not answered before.
       if (deadline.leftMs() <= LEAST_MS) break
       waitMs = Math.min(waitMs * 2, WAIT_MAX_MS)

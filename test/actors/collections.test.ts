@@ -55,6 +55,7 @@ describe("a collection that is dropped", () => {
     const known = new Map<number, number>()
     const catalog = {
       changed: makeSignal(),
+      leased: makeSignal(),
       collection: () => values.get(key),
       schema: () => CLOSED_AT,
       owner: (channel: number) => ({ key: { checkpoint: { ...checkpointZero, metadata: known.get(channel) ?? 0 } } })
@@ -62,7 +63,7 @@ describe("a collection that is dropped", () => {
     const tells = (channel: number, revision: number) =>
       Effect.suspend(() => {
         known.set(channel, revision)
-        catalog.changed.notify()
+        catalog.leased.notify()
         return Effect.sleep(1_000)
       })
 
@@ -121,6 +122,7 @@ describe("a request for a collection", () => {
       })
     const catalog = {
       changed: makeSignal(),
+      leased: makeSignal(),
       collection: (id: string) => values.get(metaKey.collection(id)),
       schema: () => CLOSED_AT,
       owner: () => ({ key: { checkpoint: { ...checkpointZero, metadata: CLOSED_AT } } })

@@ -129,6 +129,7 @@ const ask = (
   }
   const catalog = {
     changed: makeSignal(),
+    leased: makeSignal(),
     collection: (id: string) => (id === old.id ? old : undefined),
     collectionNamed: () => old,
     owner: () => ({ node: "n", epoch: 1n, revision: 1, key: { log: "" } })

@@ -65,6 +65,7 @@ const withNode = <A>(
       Effect.provideService(Bus, bus as unknown as Bus["Service"]),
       Effect.provideService(Catalog, {
         changed: makeSignal(),
+        leased: makeSignal(),
         collection: () => ({ state: "ready" })
       } as unknown as Catalog["Service"]),
       Effect.provideService(Objects, { get } as unknown as Objects["Service"]),

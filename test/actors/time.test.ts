@@ -104,6 +104,7 @@ describe("a strong read of many shards", () => {
     }
     const catalog = {
       changed: makeSignal(),
+      leased: makeSignal(),
       collection: () => collection,
       owner: () => ({ node: "n", epoch: 1n, revision: 1, key: { log: "" } })
     }

@@ -221,8 +221,12 @@ for (const { isSimulated = false, name, pair } of worlds) {
           yield* server.serve("news.today", { queue: "q" }, note("q"))
           yield* server.serve("news.>", { queue: "q" }, note("q"))
           yield* client.serve("news.today", {}, note("c"))
-          yield* client.publish("news.today", bytes("1"))
-          assert.deepStrictEqual(seen, [], "nobody handles it in the publisher's stack")
+          // In one go: in a simulated process the publisher may lose its turn behind any operation.
+          const soFar = yield* Effect.sync(() => {
+            Effect.runSync(client.publish("news.today", bytes("1")))
+            return [...seen]
+          })
+          assert.deepStrictEqual(soFar, [], "nobody handles it in the publisher's stack")
           yield* until(() => seen.length >= 4)
           yield* Effect.sleep("30 millis")
           assert.deepStrictEqual(seen.toSorted(), ["a 1", "b 1", "c 1", "q 1"])

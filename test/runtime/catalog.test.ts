@@ -35,7 +35,8 @@ const looks = (
     readonly leases?: ReadonlyArray<WatchEvent>
     readonly thenBreak?: boolean
   },
-  test: (catalog: Catalog["Service"]) => boolean
+  test: (catalog: Catalog["Service"]) => boolean,
+  signal: "changed" | "leased" = "changed"
 ) => {
   /** A picture without keys; then either the events as changes of it, or it breaks and the next picture has them. */
   const watch = (events: ReadonlyArray<WatchEvent>) => {
@@ -54,7 +55,7 @@ const looks = (
   let count = 0
   const program = Effect.gen(function* () {
     const catalog = yield* Catalog
-    const waited = yield* catalog.changed.within(10 * LATER_MS, () => {
+    const waited = yield* catalog[signal].within(10 * LATER_MS, () => {
       count++
       return test(catalog)
     })
@@ -87,11 +88,15 @@ describe("who waits for the catalog", () => {
     assert.isDefined(looks({ meta, thenBreak: true }, (catalog) => catalog.collection("1") !== undefined))
   })
 
-  it("hears of a node that comes, and not of every renewal", () => {
+  it("hears of a node that comes, and not of every renewal; and who waits for metadata hears of neither", () => {
     const leases = [lease("a", 1), lease("a", 2), lease("a", 3), lease("b", 4)]
-    assert.strictEqual(
-      looks({ meta: [], leases }, (catalog) => catalog.node("b") !== undefined),
-      BEFORE + 2
-    )
+    const isThere = (catalog: Catalog["Service"]) => catalog.node("b") !== undefined
+    assert.strictEqual(looks({ meta: [], leases }, isThere, "leased"), BEFORE + 2)
+    assert.isUndefined(looks({ meta: [], leases }, isThere))
+  })
+
+  it("hears of a lease that this version cannot read", () => {
+    const leases = [put(leaseKey.node("a"), new TextEncoder().encode('{"v":99}'), 1)]
+    assert.isDefined(looks({ meta: [], leases }, (catalog) => catalog.unreadable() !== undefined))
   })
 })
