@@ -1,15 +1,35 @@
 /** What the active coordinator answers, at the address "coordinator". */
 import { Schema } from "effect"
 import { Collection, CollectionSpec, DeleteFile, ObjectRef, Role, Segment } from "./metadata.ts"
-import { call, protocol } from "./protocol.ts"
+import { call, hotCall, protocol } from "./protocol.ts"
+import type { Timestamp } from "./timestamp.ts"
+import { among, type Codec, Reader, Writer } from "./wire.ts"
 
 const Empty = Schema.Struct({})
 
 /** Timestamps from `first` to `last`, all above everything given out before; `floor`: older grants are void. */
-export const Grant = Schema.Struct({ first: Schema.BigInt, last: Schema.BigInt, floor: Schema.BigInt })
-export type Grant = typeof Grant.Type
+export interface Grant {
+  readonly first: Timestamp
+  readonly last: Timestamp
+  readonly floor: Timestamp
+}
 export const grantKinds = ["reader", "proven", "writer"] as const
 export type GrantKind = (typeof grantKinds)[number]
+
+const grantAsked: Codec<{ readonly kind: GrantKind; readonly count: number }> = {
+  encode: ({ count, kind }) => new Writer(16).u8(grantKinds.indexOf(kind)).u32(count).finish(),
+  decode: (bytes) => {
+    const reader = new Reader(bytes)
+    return { kind: among(grantKinds, reader.u8()), count: reader.u32() }
+  }
+}
+const grantGiven: Codec<Grant> = {
+  encode: ({ first, floor, last }, room) => new Writer(24, room).u64(first).u64(last).u64(floor).finish(),
+  decode: (bytes) => {
+    const reader = new Reader(bytes)
+    return { first: reader.u64(), last: reader.u64(), floor: reader.u64() }
+  }
+}
 
 export const NodeStatus = Schema.Struct({
   id: Schema.String,
@@ -49,7 +69,7 @@ export const CoordinatorProtocol = protocol("coordinator", {
    * The next timestamp, for a reader (the gap behind it stays unused), or a run of `count` for a writer. A deposed oracle may
    * give it out; one that is `proven` is a reader's, and above all that anybody gave out before it was asked for.
    */
-  Grant: call(Schema.Struct({ kind: Schema.Literals(grantKinds), count: Schema.Int }), Grant),
+  Grant: hotCall(grantAsked, grantGiven),
 
   /** Announces that objects are about to be written; answers the attempt's id, which goes into their names. */
   BeginFlush: call(

@@ -8,7 +8,7 @@ import { type DeleteFile, Metric, type ObjectRef, type Segment } from "./metadat
 import { call, hotCall, protocol } from "./protocol.ts"
 import { type FoundRows, type Hits, readFound, readHits, writeFound, writeHits } from "./streaming-node.ts"
 import type { Timestamp } from "./timestamp.ts"
-import { type Codec, Reader, WireError, Writer } from "./wire.ts"
+import { among, type Codec, Reader, Writer } from "./wire.ts"
 
 /**
  * The keys of a shard's records with `after` < lsn <= `upTo`, each hiding the older versions of its key from its
@@ -179,11 +179,6 @@ const listOf = <A>(reader: Reader, read: (reader: Reader) => A): ReadonlyArray<A
   for (let left = reader.u32(); left > 0; left--) all.push(read(reader))
   return all
 }
-const among = <A>(all: ReadonlyArray<A>, index: number): A => {
-  if (index >= all.length) throw new WireError(`${index} is none of ${all.length}`)
-  return all[index]!
-}
-
 const METRICS = Metric.literals
 
 const segmentLoad: Codec<SegmentLoad> = {

@@ -160,6 +160,12 @@ export class WireError extends Error {
   override readonly name = "WireError"
 }
 
+/** One of a few, by its place among them. */
+export const among = <A>(all: ReadonlyArray<A>, index: number): A => {
+  if (index >= all.length) throw new WireError(`${index} is none of ${all.length}`)
+  return all[index]!
+}
+
 /** Reads what a Writer wrote, and throws WireError on anything cut short. Arrays are views where alignment allows. */
 export class Reader {
   private readonly bytes: Uint8Array

@@ -32,8 +32,16 @@ export interface Lifecycle<M extends AnyStateMachine> {
 export const lifecycleOf = <M extends AnyStateMachine>(typed: M): Lifecycle<M> => {
   // xstate's own generics do not survive being generic over them: inside this function the machine is untyped.
   const machine = typed as AnyStateMachine
-  const resolve = (standing: Standing<M>) =>
-    machine.resolveState({ value: standing.value as never, context: standing.context as never })
+  // A standing never changes; what it is to xstate is asked again and again.
+  const resolved = new WeakMap<Standing<M>, SnapshotFrom<AnyStateMachine>>()
+  const resolve = (standing: Standing<M>) => {
+    let snapshot = resolved.get(standing)
+    if (snapshot === undefined) {
+      snapshot = machine.resolveState({ value: standing.value as never, context: standing.context as never })
+      resolved.set(standing, snapshot)
+    }
+    return snapshot
+  }
   return {
     initial: () => {
       const [snapshot] = initialTransition(machine, undefined)

@@ -28,7 +28,7 @@ import { makeCoordinator } from "../coordinator-client.ts"
 import { nonce } from "../nonce.ts"
 import { Chain } from "./chain.ts"
 import { saveCheckpoint, stillOurs, takeKey } from "./channel-key.ts"
-import { fence, type Fenced, stop } from "./fence.ts"
+import { fence, type Fenced, type OnRecord, stop } from "./fence.ts"
 import { loadRequests } from "./flushing.ts"
 import { makeIsGivenOut } from "./given-out.ts"
 import { channelLifecycle } from "./lifecycle.ts"
@@ -180,11 +180,15 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
 
   /** Reads what is new to us, up to our own fence, and applies it. What was closed before stays closed. */
   const readToFence = Effect.fnUntraced(function* (self: Owner): Effect.fn.Return<Fenced, never, Log> {
-    const onRecord = (record: LogRecord, sequence: number) =>
-      Effect.gen(function* () {
-        for (const entry of record.entries) yield* knowSchema(entry)
-        applyRecord(self, record, sequence, yield* Clock.currentTimeMillis)
-      })
+    const clock = yield* Clock.Clock
+    const onRecord: OnRecord = (record, sequence) => {
+      const take = () => applyRecord(self, record, sequence, clock.currentTimeMillisUnsafe())
+      // A record of a collection that our metadata is too old to know waits until it does.
+      const knows = () => record.entries.every(({ schema }) => catalog.head() >= schema)
+      if (!knows()) return Effect.map(catalog.changed.until(knows), take)
+      take()
+      return undefined
+    }
     const fenced = yield* fence(self.who, self.incarnation, self.chain, onRecord, () => lostFlush(self))
     if (fenced._tag === "Fenced") {
       self.stamps.last = self.chain.timestamp
@@ -207,10 +211,6 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
     }
     return undefined
   }
-
-  /** A record of a collection that our metadata is too old to know: it waits until it does. */
-  const knowSchema = (entry: Entry): Effect.Effect<void> =>
-    catalog.head() >= entry.schema ? Effect.void : catalog.changed.until(() => catalog.head() >= entry.schema)
 
   const applyRecord = (self: Owner, record: LogRecord, sequence: number, nowMs: number) => {
     self.apply(record, sequence, nowMs)

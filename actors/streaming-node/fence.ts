@@ -9,7 +9,7 @@ import { decodeRecord, encodeRecord, type LogRecord, RecordDamaged, type RecordH
 import { buggify, stall } from "../../runtime/buggify.ts"
 import { Log, type LogEntry, type LogState } from "../../storage/log.ts"
 import type { StorageError } from "../../storage/outcome.ts"
-import type { Chain } from "./chain.ts"
+import type { Chain, Link } from "./chain.ts"
 
 /** Who writes: one activation of an owner. */
 export interface Identity {
@@ -23,6 +23,9 @@ export type Fenced =
   | { readonly _tag: "Fenced" }
   | { readonly _tag: "Stale"; readonly detail: string }
   | { readonly _tag: "Damaged"; readonly detail: string }
+
+/** Takes the next record, in order; answers with what must be waited for before it is taken, if anything. */
+export type OnRecord = (record: LogRecord, sequence: number) => Effect.Effect<void> | undefined
 
 /** What was met on the way to the fence. A read that breaks off does not forget it: what was read is not read again. */
 interface Met {
@@ -89,7 +92,7 @@ export const fence = Effect.fnUntraced(function* (
   who: Identity,
   incarnation: number,
   chain: Chain,
-  onRecord: (record: LogRecord, sequence: number) => Effect.Effect<void, RecordDamaged>,
+  onRecord: OnRecord,
   lostFlush: () => string | undefined
 ): Effect.fn.Return<Fenced, never, Log> {
   const log = yield* Log
@@ -120,7 +123,7 @@ const attempt = Effect.fnUntraced(function* (
   incarnation: number,
   chain: Chain,
   met: Met,
-  onRecord: (record: LogRecord, sequence: number) => Effect.Effect<void, RecordDamaged>,
+  onRecord: OnRecord,
   lostFlush: () => string | undefined
 ): Effect.fn.Return<Fenced | undefined, StorageError | RecordDamaged> {
   const state = yield* log.open(who.channel)
@@ -169,7 +172,8 @@ const attempt = Effect.fnUntraced(function* (
   }
   chain.wrote(before + 1, { header, entries: [], hash })
   chain.sequence = outcome.value
-  yield* onRecord({ header, entries: [], hash }, before + 1)
+  const wait = onRecord({ header, entries: [], hash }, before + 1)
+  if (wait !== undefined) yield* wait
   return { _tag: "Fenced" }
 })
 
@@ -181,10 +185,15 @@ const readOn = Effect.fnUntraced(function* (
   chain: Chain,
   met: Met,
   last: number,
-  onRecord: (record: LogRecord, sequence: number) => Effect.Effect<void, RecordDamaged>
+  onRecord: OnRecord
 ): Effect.fn.Return<void, StorageError | RecordDamaged> {
-  const one = Effect.fnUntraced(function* ({ data, sequence }: LogEntry) {
-    const link = yield* Effect.try({ try: () => chain.read(sequence, data), catch: asDamaged })
+  const one = ({ data, sequence }: LogEntry): Effect.Effect<void, RecordDamaged> | undefined => {
+    let link: Link
+    try {
+      link = chain.read(sequence, data)
+    } catch (cause) {
+      return Effect.fail(asDamaged(cause))
+    }
     const { header } = link.record
     if (header.epoch > who.epoch)
       met.later ??= `a record of epoch ${header.epoch} at ${sequence}, above ours (${who.epoch})`
@@ -192,14 +201,20 @@ const readOn = Effect.fnUntraced(function* (
       met.later ??= `another activation writes in epoch ${who.epoch}`
     }
     if (link._tag === "Void") {
-      yield* Effect.logWarning(`channel ${who.channel}: record ${header.lsn} of epoch ${header.epoch} was fenced off`)
+      return Effect.logWarning(`channel ${who.channel}: record ${header.lsn} of epoch ${header.epoch} was fenced off`)
     }
-    if (link._tag === "Record") {
-      if (header.kind === "fence" && header.nonce === who.nonce && header.incarnation === incarnation) met.fenced = true
-      yield* onRecord(link.record, sequence)
+    if (link._tag === "Padding") return undefined
+    if (header.kind === "fence" && header.nonce === who.nonce && header.incarnation === incarnation) met.fenced = true
+    return onRecord(link.record, sequence)
+  }
+  // Of a page nearly all is padding, or can be taken at once.
+  const page = Effect.fnUntraced(function* (entries: ReadonlyArray<LogEntry>) {
+    for (const entry of entries) {
+      const wait = one(entry)
+      if (wait !== undefined) yield* wait
     }
   })
-  yield* Stream.runForEach(log.read(who.channel, chain.sequence + 1, last), one)
+  yield* Stream.runForEachArray(log.read(who.channel, chain.sequence + 1, last), page)
   if (chain.sequence !== last) {
     return yield* Effect.fail(new RecordDamaged(`the log ended at ${chain.sequence} of ${last}`))
   }

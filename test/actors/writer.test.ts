@@ -6,7 +6,7 @@
 import { Clock, Context, Deferred, Effect, Exit, Layer, Option, Schedule, Stream } from "effect"
 import { assert, describe, it } from "vitest"
 import { Chain } from "../../actors/streaming-node/chain.ts"
-import { fence, type Fenced, type Identity, stop } from "../../actors/streaming-node/fence.ts"
+import { fence, type Fenced, type Identity, type OnRecord, stop } from "../../actors/streaming-node/fence.ts"
 import { Stamps } from "../../actors/streaming-node/stamps.ts"
 import {
   answer,
@@ -91,10 +91,10 @@ const nothingLost = () => undefined
 
 /** Reads to its own fence, as channel.ts does. */
 const readToFence = Effect.fnUntraced(function* (mine: Activation, ways: Ways): Effect.fn.Return<Fenced, never, Log> {
-  const onRecord = (record: LogRecord, sequence: number) =>
-    Effect.sync(() => {
-      mine.applied.push({ sequence, record })
-    })
+  const onRecord: OnRecord = (record, sequence) => {
+    mine.applied.push({ sequence, record })
+    return undefined
+  }
   const fenced = yield* ways.fence(mine.who, mine.incarnation, mine.chain, onRecord, nothingLost)
   if (fenced._tag === "Fenced") {
     mine.stamps.last = mine.chain.timestamp
@@ -549,7 +549,7 @@ const shortFence: typeof fence = Effect.fnUntraced(function* (who, incarnation, 
             if (header.kind === "fence" && header.nonce === who.nonce && header.incarnation === incarnation) {
               fenced = true
             }
-            return onRecord(link.record, sequence)
+            return onRecord(link.record, sequence) ?? Effect.void
           })
         )
       }
@@ -562,7 +562,7 @@ const shortFence: typeof fence = Effect.fnUntraced(function* (who, incarnation, 
       const outcome = yield* log.appendBatch(who.channel, [bytes], sequence)
       if (outcome._tag !== "Done") return undefined
       chain.wrote(sequence + 1, { header, entries: [], hash })
-      yield* onRecord({ header, entries: [], hash }, sequence + 1)
+      yield* onRecord({ header, entries: [], hash }, sequence + 1) ?? Effect.void
       return { _tag: "Fenced" }
     })
     const ended = yield* Effect.catch(once, () => Effect.succeed(undefined))
@@ -606,7 +606,7 @@ describe("a fence", () => {
     const broker = simBroker(world)
     let ended: Fenced | undefined
     let grew = 0
-    const onRecord = () => Effect.void
+    const onRecord = () => undefined
     const program = Effect.gen(function* () {
       const log = yield* logOf(broker)
       yield* log.create(CHANNEL)

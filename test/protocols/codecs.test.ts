@@ -7,6 +7,8 @@ import { binary, consistencies, formatRequestId, parseRequestId, type ReadLevel 
 import { type ErrorCode, errorKinds, ElanusError, failure } from "../../protocols/errors.ts"
 import { type Key, type KeyColumn, keyColumn } from "../../protocols/keys.ts"
 import { decodeAnswer, encodeAnswer, encodeFailure } from "../../protocols/protocol.ts"
+import { CoordinatorProtocol, grantKinds } from "../../protocols/coordinator.ts"
+import { NodeProtocol } from "../../protocols/node.ts"
 import { noTail, QueryNodeProtocol, type SegmentRead } from "../../protocols/query-node.ts"
 import {
   decodeRecord,
@@ -168,6 +170,7 @@ const spoken = <A>(name: string, codec: Codec<A>, like: (random: RandomSource) =
 
 const streaming = StreamingNodeProtocol.calls
 const query = QueryNodeProtocol.calls
+const coordinator = CoordinatorProtocol.calls
 
 /** By hand: little-endian bytes behind each other. */
 const hot: ReadonlyArray<Spoken<any>> = [
@@ -260,6 +263,16 @@ const hot: ReadonlyArray<Spoken<any>> = [
       }
     ]
   })),
+  spoken("Pinged", NodeProtocol.calls.Ping.success, (random) => ({ id: text(random) })),
+  spoken("Grant", coordinator.Grant.payload, (random) => ({
+    kind: random.pick(grantKinds),
+    count: random.below(2 ** 32)
+  })),
+  spoken("Granted", coordinator.Grant.success, (random) => ({
+    first: u64(random),
+    last: u64(random),
+    floor: u64(random)
+  })),
   spoken("segment rows", query.Count.success, (random) => ({ rows: count(random) })),
   spoken("client write", binary.write, rowsLike),
   spoken("client written", binary.written, (random) => ({ timestamp: u64(random), count: count(random) })),
@@ -314,7 +327,9 @@ const described: ReadonlyArray<Spoken<any>> = [
 ]
 
 /** Of all codecs, those that answer calls: they leave room in front for the byte that says so. */
-const answers = [...Object.values(streaming), ...Object.values(query)].map(({ success }): unknown => success)
+const answers = [...Object.values(streaming), ...Object.values(query), coordinator.Grant, NodeProtocol.calls.Ping].map(
+  ({ success }): unknown => success
+)
 
 /** The same bytes, beginning anywhere in a larger buffer. */
 const moved = (bytes: Uint8Array, by: number): Uint8Array => {
