@@ -27,7 +27,7 @@ export const askStream = <A>(
 ): Effect.Effect<A, StorageError> =>
   Effect.suspend(() => {
     const question = session.ask<A | StorageError>({
-      label: `ask ${stream}`,
+      label: session.world.label("ask ", stream),
       bytes: 0,
       timeoutMs: ASK_TIMEOUT_MS,
       at: (answer, connection) => streams.question(connection, stream, answer, tell),
@@ -79,8 +79,8 @@ export const watchBucket = (
         if (newest === 0) catchUp()
         const delivered = events.length > 0 ? [] : yield* reader.next(!isCaughtUp)
         for (const message of delivered) {
-          const { isMarker, sequence, subject } = message
-          if (!isMarker) events.push({ _tag: "Put", entry: entryOf(message) })
+          const { data, isMarker, sequence, subject } = message
+          if (!isMarker) events.push({ _tag: "Put", entry: { key: subject, value: data, revision: sequence } })
           else if (isCaughtUp) events.push({ _tag: "Deleted", key: subject, revision: sequence })
           seen = sequence
           if (sequence >= newest) catchUp()

@@ -63,7 +63,7 @@ export const makeBus = (subjects: Subjects, session: Session): Effect.Effect<Bus
 
     /** The message, at the broker, on its way to one who serves its subject. */
     const deliver = (to: Subscription, message: Message, asked?: Asked) => {
-      to.connection.toNode(`> ${message.subject}`, sizeOf(message.data, message.headers), () =>
+      to.connection.toNode(session.world.label("> ", message.subject), sizeOf(message.data, message.headers), () =>
         to.receive(message, asked)
       )
     }
@@ -154,7 +154,7 @@ export const makeBus = (subjects: Subjects, session: Session): Effect.Effect<Bus
               error: new BusError({ reason: "too-large", detail: `${subject}: an answer of ${data.length} bytes` })
             }
         }
-        session.send(`< ${subject}`, sizeOfAnswer(said), ({ machine }) => {
+        session.send(session.world.label("< ", subject), sizeOfAnswer(said), ({ machine }) => {
           if (subjects.reaches(machine, from)) answer(said)
         })
       }

@@ -14,7 +14,8 @@ import { Once, type Session } from "./session.ts"
 import type { SimStream, StreamOptions } from "./stream.ts"
 import { writeStream } from "./write.ts"
 
-export const channelStream = (channel: number) => `channel ${channel}`
+const CHANNELS = Array.from({ length: limits.channels }, (_, channel) => `channel ${channel}`)
+export const channelStream = (channel: number) => CHANNELS[channel] ?? `channel ${channel}`
 
 const optionsOf = (ledger: Ledger, channel: number, bytesMax: () => number): StreamOptions => ({
   name: channelStream(channel),

@@ -278,7 +278,7 @@ const logInt = (chance: Chance, low: number, high: number): number => Math.round
 const rounded = (value: number): number => Number(value.toPrecision(3))
 
 /** The last two are over as soon as all is well; a question to the object store that got no answer takes a minute. */
-const PHASES: Plan["phases"] = { warmUpMs: 10_000, chaosMs: 138_000, convergeMs: 150_000, healMs: 100_000 }
+const PHASES: Plan["phases"] = { warmUpMs: 10_000, chaosMs: 150_000, convergeMs: 150_000, healMs: 100_000 }
 
 export const planOf = (seed: string | number): Plan => {
   const chance = (domain: string) => chanceOf(`${seed} ${domain}`)
@@ -351,7 +351,7 @@ const withOneDoor = (topology: Plan["topology"]): Plan["topology"] => {
 const drawSettings = (chance: Chance): Plan["settings"] => ({
   ...defaultSettings,
   segmentBytesMax: logInt(chance, 1_000, 40_000),
-  segmentAgeMaxMs: logInt(chance, 4_000, 100_000),
+  segmentAgeMaxMs: logInt(chance, 6_000, 120_000),
   indexRowsMin: logInt(chance, 4, 400),
   leaseTtlMs: 1_000 * logInt(chance, 3, 30),
   growingBytesMax: chance.happens(0.2) ? logInt(chance, 4_000, 200_000) : defaultSettings.growingBytesMax,
@@ -372,7 +372,7 @@ const opKinds: ReadonlyArray<readonly [kind: OpKind, most: number]> = [
   ["insert", 1],
   ["upsert", 1],
   ["delete", 0.7],
-  ["flush", 0.3],
+  ["flush", 0.15],
   ["search", 1],
   ["get", 1],
   ["count", 0.7],
@@ -422,7 +422,7 @@ const drawClients = (chance: (domain: string) => Chance): ReadonlyArray<Client> 
   const swarm = drawSwarm(general)
   const last = PHASES.warmUpMs + PHASES.chaosMs - MARGIN_MS
   const count = 2 + general.below(4)
-  const everyMs = logBetween(general, 750, 2_250) * (count / 3)
+  const everyMs = logBetween(general, 930, 2_800) * (count / 3)
   let id = 0
   const drawn = Array.from({ length: count }, (_, which): Client => {
     const mine = chance(`client ${which}`)

@@ -159,7 +159,9 @@ export const openReader = Effect.fnUntraced(function* (
   const receive = (page: ReadonlyArray<Stored>) => {
     heardAt = session.world.now
     // The caller's own.
-    for (const message of page) waiting.push({ ...message, data: message.data.slice() })
+    for (const { at, data, goneAt, isMarker, sequence, subject } of page) {
+      waiting.push({ subject, data: data.slice(), isMarker, sequence, at, goneAt })
+    }
     wake?.()
   }
 

@@ -118,9 +118,10 @@ export class Session {
       once.give(value)
     }
     const forget = this.onLost(() => end(unheard("the connection broke")))
-    const timer = this.after(timeoutMs, `${label} timeout`, () => end(unheard("no answer in time")))
+    const { world } = this
+    const timer = this.after(timeoutMs, world.label(label, " timeout"), () => end(unheard("no answer in time")))
     connection.toBroker(label, bytes, () =>
-      at((value, bytes = 0) => connection.toNode(`${label} answer`, bytes, () => end(value)), connection)
+      at((value, bytes = 0) => connection.toNode(world.label(label, " answer"), bytes, () => end(value)), connection)
     )
     return once
   }

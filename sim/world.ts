@@ -124,6 +124,7 @@ export class World {
   private readonly active = new Map<string, boolean>()
   private readonly eventsMax: number
   private readonly order: Chance
+  private readonly labels = new Map<string, Map<string, string>>()
   private readonly heap: Array<Scheduled> = []
   private readonly ready: Array<Scheduled> = []
   private sequence = 0
@@ -135,6 +136,15 @@ export class World {
     this.eventsMax = options.eventsMax ?? 2_000_000
     this.trace = new Trace(options.keep)
     this.order = this.chance("order")
+  }
+
+  /** A label of two parts, put together once: most are of a few, and a text that is new is read letter by letter. */
+  label(first: string, second: string): string {
+    let known = this.labels.get(first)
+    if (known === undefined) this.labels.set(first, (known = new Map()))
+    let label = known.get(second)
+    if (label === undefined) known.set(second, (label = first + second))
+    return label
   }
 
   chance(use: string): Chance {

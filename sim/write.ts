@@ -31,9 +31,14 @@ export const writeStream = (
     once.give(refusal)
     return once
   }
-  const copies = messages.map((message) => ({ ...message, data: message.data.slice() }))
+  const copies = messages.map(({ data, isMarker = false, subject, ttlMs }): NewMessage => ({
+    subject,
+    data: data.slice(),
+    isMarker,
+    ttlMs
+  }))
   return session.ask<Outcome<number>>({
-    label: `write ${stream}`,
+    label: session.world.label("write ", stream),
     bytes: copies.reduce((total, { data }) => total + data.length, 0),
     timeoutMs,
     at: (answer, connection) => streams.write(connection, stream, copies, expected, answer),
