@@ -352,7 +352,9 @@ export const queryNode = Effect.gen(function* () {
   // What was dropped needs no order to go.
   const sweep = Effect.gen(function* () {
     const gone = () => [...collections.keys()].filter((id) => catalog.collection(id)?.state !== "ready")
-    yield* catalog.changed.until(() => gone().length > 0)
+    const someGone = () => gone().length > 0
+    // An owner that does not know it yet can have one loaded that went before.
+    yield* Effect.raceFirst(catalog.changed.until(someGone), ended.until(someGone))
     for (const id of gone()) yield* forget(id)
   })
   yield* Effect.forkScoped(Effect.forever(sweep))

@@ -103,6 +103,8 @@ export class Owner {
     if (collection?.state !== "ready" || collection.channels[shard] !== this.who.channel) return undefined
     const made = new Shard(collection, shard, this.catalog.manifest(collectionId, shard))
     this.shards.set(made.key, made)
+    // Somebody must have its segments loaded.
+    this.changed.notify()
     return made
   }
 

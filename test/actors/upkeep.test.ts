@@ -44,7 +44,8 @@ const create = Effect.fnUntraced(function* ({ ask, makingId }: SimClient, name: 
 
 const insert = Effect.fnUntraced(function* ({ ask, requestId }: SimClient, name: string, key: bigint, bytes = 0) {
   const rows = [{ key, vector: Float32Array.of(1, 2), fields: { text: "x".repeat(bytes) } }]
-  yield* ask(name, { _tag: "Upsert", verb: "insert", request: yield* requestId(name), rows }, shape)
+  const asked = { _tag: "Upsert", verb: "insert", request: yield* requestId(name), rows } as const
+  return (yield* ask(name, asked, shape)).timestamp
 })
 
 const segments = ({ objects }: Cluster) => [...objects.held.keys()].filter((key) => key.endsWith(".arrow"))
@@ -91,6 +92,28 @@ describe("the upkeep of an owner", () => {
         // The collection is in the name of the object that its try has left.
         const tried = new Set(segments(cluster).map((key) => key.split("/")[1]))
         assert.strictEqual(tried.size, names.length)
+      })
+    )
+  })
+
+  it("has the segments of a shard loaded when somebody asks, though nothing else happens", () => {
+    const world = new World("asked")
+    inCluster(world, 10_000, ({ client, cluster }) =>
+      Effect.gen(function* () {
+        yield* create(client, "books")
+        const written = yield* insert(client, "books", 1n)
+        yield* client.ask("books", { _tag: "Flush" })
+        // Until the checkpoint is behind it: whoever owns the channel afterwards reads nothing of the shard.
+        yield* Effect.sleep(5_000)
+        cluster.process("a").crash()
+        cluster.process("a").start()
+        yield* Effect.sleep(60_000)
+        const asked = world.now
+        // At a time that is closed: nothing is written for it.
+        const level = { consistency: "Session", at: written, token: 0n } as const
+        const { answer } = yield* client.ask("books", { _tag: "Count", level })
+        assert.deepStrictEqual(answer, { _tag: "Counted", rows: 1 })
+        assert.isBelow(world.now - asked, 1_000)
       })
     )
   })
