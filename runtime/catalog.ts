@@ -15,6 +15,7 @@ import {
   type NodeLease,
   type Placement
 } from "../protocols/metadata.ts"
+import { utf8 } from "../protocols/wire.ts"
 import { Leases } from "../storage/leases.ts"
 import { type Entry, Meta } from "../storage/meta.ts"
 import { StorageError } from "../storage/outcome.ts"
@@ -78,6 +79,8 @@ export class Catalog extends Context.Service<
     readonly owner: (channel: number) => ChannelOwner | undefined
     readonly nodes: () => Iterable<NodeLease>
     readonly node: (id: string) => NodeLease | undefined
+    /** The node that has the coordinator's lease. */
+    readonly coordinator: () => string | undefined
     /** Metadata of another format than this version reads, in words; this node must not act on it. */
     readonly unreadable: () => string | undefined
   }
@@ -101,6 +104,7 @@ export class Catalog extends Context.Service<
       const schemas = new Map<string, number>()
       let head = 0
       let epoch = 0
+      let coordinator: string | undefined
       let unreadable: string | undefined
 
       /** Puts a decoded value where it belongs, or takes it away. */
@@ -160,10 +164,15 @@ export class Catalog extends Context.Service<
           case "node":
             keep(nodes, id, entry, metadata.node.decode)
             break
+          case leaseKey.coordinator:
+            coordinator = entry === undefined ? undefined : utf8.decode(entry.value)
+            break
         }
       }
-      const isRenewal = (key: string) =>
-        nodes.has(key.slice(leaseKey.node("").length)) && key.startsWith(leaseKey.node(""))
+      const isRenewal = ({ key, value }: Entry) =>
+        key === leaseKey.coordinator
+          ? utf8.decode(value) === coordinator
+          : nodes.has(key.slice(leaseKey.node("").length)) && key.startsWith(leaseKey.node(""))
       const learn = (key: string, entry: Entry | undefined) => {
         try {
           apply(key, entry)
@@ -184,7 +193,7 @@ export class Catalog extends Context.Service<
       }
       const learnLease = (key: string, entry: Entry | undefined) => {
         // What a node says of itself stays as it is while it lives: most of what comes is a renewal, of which nobody need hear.
-        if (entry !== undefined && isRenewal(key)) return
+        if (entry !== undefined && isRenewal(entry)) return
         learn(key, entry)
         leased.notify()
       }
@@ -213,6 +222,7 @@ export class Catalog extends Context.Service<
         owner: (channel) => owners.get(channel),
         nodes: () => nodes.values(),
         node: (id) => nodes.get(id),
+        coordinator: () => coordinator,
         unreadable: () => unreadable
       }
     })

@@ -3,7 +3,7 @@
  * segment and who builds which index, gives out time, and keeps the manifests. Whatever it decides is committed
  * before it is acted on, by a commit that an older or a newer coordinator cannot make.
  */
-import { Effect, Exit, FiberMap, Scope, Semaphore } from "effect"
+import { Clock, Effect, Exit, FiberMap, Scope, Semaphore } from "effect"
 import { CoordinatorProtocol } from "../../protocols/coordinator.ts"
 import { DataNodeProtocol } from "../../protocols/data-node.ts"
 import { type ElanusError, failure } from "../../protocols/errors.ts"
@@ -72,7 +72,8 @@ export const coordinator = Effect.gen(function* () {
 
   /** Waits for the lease to be free, or for its holder to be seen gone, and takes it. */
   const campaign = Effect.gen(function* () {
-    let silentMs = 0
+    /** Since when nobody answers at the holder's address. */
+    let silentSince: number | undefined
     while (true) {
       const found = yield* Effect.result(leases.get(leaseKey.coordinator))
       if (found._tag === "Failure") {
@@ -81,11 +82,19 @@ export const coordinator = Effect.gen(function* () {
       }
       const held = found.success._tag === "Some" ? found.success.value : undefined
       const holder = held === undefined ? undefined : utf8.decode(held.value)
-      if (holder !== undefined && holder !== node.id && silentMs < node.settings.evidenceMs) {
+      if (holder !== undefined && holder !== node.id) {
         const answer = yield* Effect.result(nodes.call(holder, "Ping", {}, node.settings.evidenceMs))
-        silentMs = answer._tag === "Failure" && answer.failure.code === "unavailable" ? silentMs + RETRY_MS : 0
-        yield* Effect.sleep(RETRY_MS)
-        continue
+        const now = yield* Clock.currentTimeMillis
+        if (answer._tag === "Success" || answer.failure.code !== "unavailable") silentSince = undefined
+        else silentSince ??= now
+        if (silentSince === undefined || now - silentSince < node.settings.evidenceMs) {
+          yield* Effect.sleep(RETRY_MS)
+          // One that is there says goodbye, or its lease goes, or it dies: that alone has to be looked for.
+          if (silentSince === undefined) {
+            yield* catalog.leased.within(node.settings.evidenceMs / 2, () => catalog.coordinator() !== holder)
+          }
+          continue
+        }
       }
       yield* stall("before the coordinator's lease is taken", 1_000)
       const outcome = yield* leases.put(leaseKey.coordinator, lease, held?.revision ?? 0, node.settings.leaseTtlMs)
