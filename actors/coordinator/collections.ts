@@ -14,6 +14,7 @@ import { stall } from "../../runtime/buggify.ts"
 import { Catalog } from "../../runtime/catalog.ts"
 import { lifecycleOf } from "../../runtime/lifecycle.ts"
 import type { Handlers } from "../../runtime/remote.ts"
+import { either } from "../../runtime/signal.ts"
 import { Objects } from "../../storage/objects.ts"
 import { collectionLifecycle } from "./lifecycle.ts"
 import type { Oracle } from "./oracle.ts"
@@ -164,9 +165,7 @@ export const collectionKeeper = (truth: Truth, id: string) =>
           collection.channels.every((channel) => (catalog.owner(channel)?.key.checkpoint.metadata ?? 0) >= since)
         )
       }
-      const close = Effect.as(Effect.raceFirst(catalog.changed.until(owners), catalog.leased.until(owners)), {
-        type: "Closed"
-      } as const)
+      const close = Effect.as(either(catalog.changed, catalog.leased).until(owners), { type: "Closed" } as const)
 
       const removeObjects = Effect.forEach(objectKey.ofCollection(id), (prefix) =>
         Stream.runForEach(objects.list(prefix), (object) => objects.remove(object.key))

@@ -18,6 +18,7 @@ import { makeLiveness } from "../../runtime/membership.ts"
 import { Node } from "../../runtime/node.ts"
 import { provider } from "../../runtime/provide.ts"
 import { remote, serve } from "../../runtime/remote.ts"
+import { either } from "../../runtime/signal.ts"
 import { Leases } from "../../storage/leases.ts"
 import { Log } from "../../storage/log.ts"
 import { Meta } from "../../storage/meta.ts"
@@ -243,10 +244,7 @@ export const coordinator = Effect.gen(function* () {
         const unkept = () =>
           [...truth.all("collection")].some((each) => isMoving(each) && !FiberMap.hasUnsafe(kept, each.id)) ||
           [...truth.all("job")].some(({ id, state }) => state !== "failed" && !FiberMap.hasUnsafe(kept, id))
-        yield* Effect.raceFirst(
-          truth.changed.within(LOOK_MS, () => homeless(truth) || unkept()),
-          catalog.leased.within(LOOK_MS, () => homeless(truth))
-        )
+        yield* either(truth.changed, catalog.leased).within(LOOK_MS, () => homeless(truth) || unkept())
       }
     })
     const succeeded = catalog.changed.until(() => catalog.epoch() > truth.epoch)

@@ -22,7 +22,7 @@ import { buggify, stall } from "../../runtime/buggify.ts"
 import { Catalog } from "../../runtime/catalog.ts"
 import { Node } from "../../runtime/node.ts"
 import { serve } from "../../runtime/remote.ts"
-import { makeSignal } from "../../runtime/signal.ts"
+import { either, makeSignal } from "../../runtime/signal.ts"
 import { Compute, type ComputeError } from "../../storage/compute.ts"
 import type { DeleteColumns } from "../../storage/delete-file.ts"
 import { VectorIndexes } from "../../storage/index.ts"
@@ -354,7 +354,7 @@ export const queryNode = Effect.gen(function* () {
     const gone = () => [...collections.keys()].filter((id) => catalog.collection(id)?.state !== "ready")
     const someGone = () => gone().length > 0
     // An owner that does not know it yet can have one loaded that went before.
-    yield* Effect.raceFirst(catalog.changed.until(someGone), ended.until(someGone))
+    yield* either(catalog.changed, ended).until(someGone)
     for (const id of gone()) yield* forget(id)
   })
   yield* Effect.forkScoped(Effect.forever(sweep))

@@ -17,7 +17,7 @@ import { Catalog } from "../../runtime/catalog.ts"
 import { Node } from "../../runtime/node.ts"
 import { provider } from "../../runtime/provide.ts"
 import { remote } from "../../runtime/remote.ts"
-import { makeSignal } from "../../runtime/signal.ts"
+import { either, makeSignal } from "../../runtime/signal.ts"
 import type { Compute } from "../../storage/compute.ts"
 import { Leases } from "../../storage/leases.ts"
 import { Log } from "../../storage/log.ts"
@@ -310,10 +310,7 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
         continue
       }
       const happened = () => self.lsn > lsn || raised() || (self.nextCheckpoint()?.lsn ?? 0) > self.checkpoint.lsn
-      yield* Effect.raceFirst(
-        changed.until(happened),
-        catalog.changed.until(() => happened() || isAwaited(self))
-      )
+      yield* either(changed, catalog.changed).until(() => happened() || isAwaited(self))
     }
   }).pipe(whileUnavailable)
 
@@ -462,12 +459,8 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
         shard.flushWanted = upTo
         changed.notify()
         const doneOrOver = () => done() || mine.over !== undefined
-        yield* Effect.raceFirst(changed.until(doneOrOver), catalog.changed.until(doneOrOver)).pipe(
-          Effect.timeoutOrElse({
-            duration: timeoutMs,
-            orElse: () => Effect.fail(failure("timeout", `the flush goes on${shard.waiting && `: ${shard.waiting}`}`))
-          })
-        )
+        const isEnded = yield* either(changed, catalog.changed).within(timeoutMs, doneOrOver)
+        if (!isEnded) return yield* failure("timeout", `the flush goes on${shard.waiting && `: ${shard.waiting}`}`)
         if (!done()) return yield* mine.over!
         return { flushedTo: mine.manifest(shard).flushedTo }
       }),

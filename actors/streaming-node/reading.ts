@@ -53,17 +53,10 @@ const waitForTime = Effect.fnUntraced(function* (
 ): Effect.fn.Return<Timestamp, ElanusError> {
   const { changed, queue, stamps } = owner
   const until = Effect.fnUntraced(function* (isClosed: () => boolean) {
-    yield* changed
-      .until(() => isClosed() || owner.over !== undefined)
-      .pipe(
-        Effect.timeoutOrElse({
-          duration: timeoutMs,
-          orElse: () =>
-            Effect.fail(
-              failure("timeout", `the log of channel ${owner.who.channel} has not closed the time of the read`)
-            )
-        })
-      )
+    const isEnded = yield* changed.within(timeoutMs, () => isClosed() || owner.over !== undefined)
+    if (!isEnded) {
+      return yield* failure("timeout", `the log of channel ${owner.who.channel} has not closed the time of the read`)
+    }
     if (!isClosed()) return yield* owner.over!
   })
   yield* stall("before the time of a read is settled", 500)

@@ -5,6 +5,7 @@
 import { Clock, Effect, FiberMap, type Scope } from "effect"
 import { limits } from "../../protocols/limits.ts"
 import { buggify, stall } from "../../runtime/buggify.ts"
+import { either } from "../../runtime/signal.ts"
 import type { Compute } from "../../storage/compute.ts"
 import type { Objects } from "../../storage/objects.ts"
 import type { Coordinator } from "../coordinator-client.ts"
@@ -27,6 +28,7 @@ export const keepUp = Effect.fnUntraced(function* (
 ): Effect.fn.Return<string, never, Objects | Compute | Scope.Scope> {
   const { catalog, changed, settings } = owner
   const clock = yield* Clock.Clock
+  const something = either(changed, catalog.changed)
   const flushes = yield* FiberMap.make<string>()
   const handoffs = yield* FiberMap.make<string>()
   /** Who waits for a flush, in the order in which they came: those that fail again and again keep nobody out. */
@@ -120,9 +122,8 @@ export const keepUp = Effect.fnUntraced(function* (
         owner.behind !== undefined || owner.again || [...owner.shards.values()].some((shard) => due(shard, crowded))
       )
     }
-    const event = Effect.raceFirst(changed.until(work), catalog.changed.until(work))
     yield* oldest === Infinity
-      ? event
-      : Effect.timeoutOption(event, Math.max(1, oldest + settings.segmentAgeMaxMs - clock.currentTimeMillisUnsafe()))
+      ? something.until(work)
+      : something.within(Math.max(1, oldest + settings.segmentAgeMaxMs - clock.currentTimeMillisUnsafe()), work)
   }
 })

@@ -71,8 +71,8 @@ const looks = (
   )
 }
 
-/** Looks of who waits before anything has come: `within` looks, and so does `until`, before and after it is on the list. */
-const BEFORE = 3
+/** Looks of who waits before anything has come: before and after it is on the list. */
+const BEFORE = 2
 
 describe("who waits for the catalog", () => {
   it("looks once for a commit of many keys", () => {

@@ -7,7 +7,7 @@ import { assert, describe, it } from "vitest"
 import { assign, setup } from "xstate"
 import { activate, type Keep } from "../../runtime/actor.ts"
 import type { Standing } from "../../runtime/lifecycle.ts"
-import { makeSignal } from "../../runtime/signal.ts"
+import { either, makeSignal, type Signal } from "../../runtime/signal.ts"
 import { ask, on, type SimNode, World } from "../../sim/world.ts"
 import { forSeeds } from "../support/seeds.ts"
 
@@ -559,6 +559,85 @@ describe("a signal", () => {
         )
       )
     })
+  })
+})
+
+describe("who waits for a signal", () => {
+  /** What it said, and when, of a world in which each of two signals is given once. */
+  const waited = (wait: (one: Signal, other: Signal, has: (name: string) => boolean) => Effect.Effect<unknown>) => {
+    const world = new World("waits")
+    const [one, other] = [makeSignal(), makeSignal()]
+    const given = new Set<string>()
+    const give = (name: string, signal: Signal, atMs: number) =>
+      Effect.delay(
+        Effect.sync(() => {
+          given.add(name)
+          signal.notify()
+        }),
+        atMs
+      )
+    return world.run(
+      Effect.gen(function* () {
+        yield* Effect.forkChild(give("one", one, 100))
+        yield* Effect.forkChild(give("other", other, 200))
+        const said = yield* wait(one, other, (name) => given.has(name))
+        return [said, world.now]
+      })
+    )
+  }
+
+  it("goes on when it holds, and gives up in time", () => {
+    assert.deepStrictEqual(
+      waited((one, _, has) => one.within(150, () => has("one"))),
+      [true, 100]
+    )
+    assert.deepStrictEqual(
+      waited((one, _, has) => one.within(50, () => has("one"))),
+      [false, 50]
+    )
+    // It hears of the one alone.
+    assert.deepStrictEqual(
+      waited((one, _, has) => one.within(500, () => has("other"))),
+      [false, 500]
+    )
+    assert.deepStrictEqual(
+      waited((one) => one.within(500, () => true)),
+      [true, 0]
+    )
+  })
+
+  it("hears of either of two", () => {
+    for (const [name, at] of [
+      ["one", 100],
+      ["other", 200]
+    ] as const) {
+      assert.deepStrictEqual(
+        waited((one, other, has) => either(one, other).within(500, () => has(name))),
+        [true, at]
+      )
+      assert.deepStrictEqual(
+        waited((one, other, has) => either(one, other).until(() => has(name))),
+        [undefined, at]
+      )
+    }
+  })
+
+  it("is forgotten when it is interrupted", () => {
+    const signal = makeSignal()
+    let looks = 0
+    const looking = () => ++looks < 0
+    new World("interrupted").run(
+      Effect.gen(function* () {
+        const both = [signal.until(looking), signal.within(1e6, looking)]
+        for (const wait of both)
+          yield* Effect.flatMap(Effect.forkChild(wait), (fiber) =>
+            Effect.andThen(Effect.sleep(1), Fiber.interrupt(fiber))
+          )
+      })
+    )
+    const before = looks
+    signal.notify()
+    assert.strictEqual(looks, before)
   })
 })
 
