@@ -94,6 +94,8 @@ export const BEGINNING = 1_700_000_000_000
 const SITE_ACTIVE = 0.25
 const SITE_FIRES = 0.25
 const TURN = "turn"
+/** Of a fiber in one turn. */
+const OPERATIONS_MAX = 100_000
 /** Of the lines that nodes logged, the newest. */
 const LINES_MAX = 1_000
 
@@ -389,6 +391,10 @@ export class SimNode {
         if (fiber.currentOpCount === 1) {
           if (world.taken) return true
           world.taken = true
+        }
+        if (fiber.currentOpCount > OPERATIONS_MAX) {
+          world.faults.push(`${this.name}: a fiber goes round in a circle, and nobody else has a turn`)
+          return true
         }
         if (untilLost-- > 0) return false
         untilLost = drawn()

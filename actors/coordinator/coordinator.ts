@@ -312,7 +312,7 @@ export const coordinator = Effect.gen(function* () {
       placements = placementsToMake(truth, aliveWith("query-node").slice(1))
     }
     yield* stall("between a placing and its commit", 1_000)
-    yield* Effect.ignore(
+    const placed = yield* Effect.result(
       truth.commit((draft) => {
         for (const { item: channel, node: chosen } of assignments) {
           const key = metaKey.assignment(channel)
@@ -334,6 +334,8 @@ export const coordinator = Effect.gen(function* () {
         }
       })
     )
+    // Refused: there is as much to be placed as before, and we are deposed, or must wait.
+    if (placed._tag === "Failure") yield* Effect.sleep(RETRY_MS)
   })
 
   const status = (truth: Truth) => {

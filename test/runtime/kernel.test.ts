@@ -2,7 +2,7 @@
  * The kernel's promises (runtime/actor.ts), tried in the simulated world: every fiber may lose its turn before any
  * operation, and a node may crash after any event.
  */
-import { Effect, Exit } from "effect"
+import { Effect, Exit, Fiber } from "effect"
 import { assert, describe, it } from "vitest"
 import { assign, setup } from "xstate"
 import { activate, type Keep } from "../../runtime/actor.ts"
@@ -688,5 +688,9 @@ describe("the world", () => {
   it("reports what waits for the real world, and what never ends", () => {
     assert.throws(() => new World(1).run(Effect.promise(() => Promise.resolve(1))), /deadlock/)
     assert.throws(() => new World(1, { eventsMax: 1_000 }).run(Effect.forever(Effect.sleep(1))), /no end after/)
+    const circle = Effect.gen(function* () {
+      while (true) yield* Effect.suspend(() => Effect.void)
+    })
+    assert.throws(() => new World(1, { preempt: 0 }).run(circle), /round in a circle/)
   })
 })
