@@ -223,7 +223,7 @@ for (const { isSimulated = false, name, pair } of worlds) {
           yield* client.serve("news.today", {}, note("c"))
           // In one go: in a simulated process the publisher may lose its turn behind any operation.
           const soFar = yield* Effect.sync(() => {
-            Effect.runSync(client.publish("news.today", bytes("1")))
+            Effect.runFork(client.publish("news.today", bytes("1")))
             return [...seen]
           })
           assert.deepStrictEqual(soFar, [], "nobody handles it in the publisher's stack")
