@@ -209,7 +209,6 @@ const fresh: ReadonlyArray<Mutant> = [
   },
   {
     name: "latest-without-proof",
-    isElusive: true,
     breaks: "fresh",
     file: streaming("reading"),
     find: "queue.proveAbove = Math.max(queue.proveAbove, issued)\n    changed.notify()\n    yield* until(() => owner.proven > issued && owner.closed >= at)",
@@ -408,7 +407,6 @@ const timestamps: ReadonlyArray<Mutant> = [
 const oneWriter: ReadonlyArray<Mutant> = [
   {
     name: "fence-without-padding",
-    isElusive: true,
     breaks: "one-writer",
     file: streaming("fence"),
     find: 'import { limits } from "../../protocols/limits.ts"',
@@ -461,11 +459,10 @@ const keptRows: ReadonlyArray<Mutant> = [
   },
   {
     name: "flushed-beyond-the-log",
-    isElusive: true,
     breaks: "kept-rows",
-    file: streaming("fence"),
-    find: "const lost = lostFlush()",
-    replace: "const lost: string | undefined = undefined",
+    file: streaming("owner"),
+    find: 'return this.missing(flushedTo, flushedEpoch, "flushed")',
+    replace: "return undefined",
     why: "What takes the place of lost records that were flushed counts as flushed, and is nowhere."
   },
   {

@@ -285,18 +285,20 @@ export const planOf = (seed: string | number): Plan => {
   const drawn = drawTopology(chance("topology"))
   const topology = drawn.profile === "power loss" && chance("door").happens(0.5) ? withOneDoor(drawn) : drawn
   const clients = drawClients(chance)
+  const settings = drawSettings(chance("settings"))
   const world = chance("world")
   return {
     format: PLAN_FORMAT,
     seed: String(seed),
     topology,
-    settings: drawSettings(chance("settings")),
+    settings,
     world: { preempt: world.pick([0, 0.02, 0.05, 0.2]), buggify: world.happens(0.8) },
     clients,
     faults: drawFaults(
       chance,
       topology,
-      clients.map(({ name }) => name)
+      clients.map(({ name }) => name),
+      settings.leaseTtlMs
     ),
     phases: PHASES
   }
@@ -416,6 +418,8 @@ const weighted = <A>(chance: Chance, from: ReadonlyArray<readonly [A, number]>):
 }
 
 const MARGIN_MS = 2_000
+/** What many ask several times at one time. */
+const inBursts: ReadonlySet<OpKind> = new Set<OpKind>(["insert", "upsert", "delete", "search", "get", "count"])
 
 const drawClients = (chance: (domain: string) => Chance): ReadonlyArray<Client> => {
   const general = chance("workload")
@@ -434,10 +438,20 @@ const drawClients = (chance: (domain: string) => Chance): ReadonlyArray<Client> 
     let at = 1_500
     /** What it dropped just before: many make that anew at once, while what was asked of the one before is on its way. */
     let dropped: string | undefined
-    while ((at += Math.round(mine.between(0.1, 1.9) * everyMs)) < last) {
+    /** Many ask several at one time, of one kind: then an owner has more than one append on its way. */
+    const burst = mine.happens(0.4) ? 2 + mine.below(5) : 1
+    let left = 0
+    let name = ""
+    let kind: OpKind = "get"
+    while (left > 0 || (at += Math.round(mine.between(0.1, 1.9) * everyMs * burst)) < last) {
       const draw = chance(`op ${id}`)
-      const name = draw.pick(swarm.names)
-      const kind = weighted(draw, swarm.weights)
+      if (left === 0) {
+        left = burst
+        name = draw.pick(swarm.names)
+        kind = weighted(draw, swarm.weights)
+        if (!inBursts.has(kind)) left = 1
+      }
+      left--
       const again = dropped !== undefined && draw.happens(0.7) ? dropped : undefined
       const op = drawOp(draw, swarm, id++, at, again ?? name, again === undefined ? kind : "create")
       dropped = op.kind === "drop" ? op.collection : undefined
@@ -447,7 +461,7 @@ const drawClients = (chance: (domain: string) => Chance): ReadonlyArray<Client> 
       name: `client-${which}`,
       manner: which > 0 && mine.happens(0.3) ? "plain" : "library",
       form: mine.pick(["binary", "json"]),
-      depth: mine.pick([1, 1, 2, 8]),
+      depth: burst > 1 ? 8 : mine.pick([1, 1, 2]),
       timeoutMs: mine.pick([10_000, 10_000, 2_000, 30_000]),
       ops
     }
@@ -516,7 +530,8 @@ const drawOp = (chance: Chance, swarm: Swarm, id: number, at: number, collection
 const drawFaults = (
   chance: (domain: string) => Chance,
   topology: Plan["topology"],
-  clients: ReadonlyArray<string>
+  clients: ReadonlyArray<string>,
+  leaseTtlMs: number
 ): ReadonlyArray<Fault> => {
   // Some runs have none: then nothing may be refused.
   if (chance("faults").happens(0.05)) return []
@@ -534,7 +549,9 @@ const drawFaults = (
     const able = kind === "partition" || kind === "disconnect" || kind === "slowLink" ? [...nodes, ...clients] : nodes
     for (let i = 0; i < count; i++) {
       const [shortest, longest] = lengthMs
-      const drawnMs = longest === 0 ? 0 : logInt(mine, shortest, longest)
+      // Many a cut is so long that another takes the node's place, of which it hears nothing.
+      const isReplaced = kind === "streamCut" && mine.happens(0.5)
+      const drawnMs = longest === 0 ? 0 : logInt(mine, isReplaced ? 2 * leaseTtlMs : shortest, longest)
       // What was lost stays lost, and little can be done with it: that comes when there is much to lose.
       const from = isLoss ? PHASES.chaosMs / 2 : 0
       const at = PHASES.warmUpMs + from + mine.below(PHASES.chaosMs - from)
