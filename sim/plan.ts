@@ -126,7 +126,7 @@ export const faultKinds = {
   /** Nobody decides for the length: an election. */
   election: kind("broker", 6, [500, 10_000]),
   lostAnswer: kind("broker", 4, [1_000, 60_000], [0.001, 0.3]),
-  lostRequest: kind("broker", 4, [1_000, 60_000], [0.001, 0.3]),
+  lostRequest: kind("broker", 4, [1_000, 60_000], [0.01, 0.3]),
   /** A question is answered by a leader that is none any more. */
   staleRead: kind("broker", 4, [1_000, 60_000], [0.01, 0.5]),
   /** No stream hears the node, and its watches bring nothing; what it asks of others, and they of it, comes as ever. */

@@ -102,6 +102,7 @@ export const write = Effect.fnUntraced(function* (
   let previous = chain.hash
   let lastTickMs = -Infinity
   queue.issued = lsn
+  const eagerDepth = (yield* buggify("each request goes out at once")) ? limits.pipelineDepth : EAGER_DEPTH
 
   const headerOf = (kind: "rows" | "tick", timestamp: Timestamp): RecordHeader => ({
     ...who,
@@ -131,7 +132,7 @@ export const write = Effect.fnUntraced(function* (
 
   const wantsRecord = () =>
     queue.waiting.length > 0 &&
-    (inFlight.length < EAGER_DEPTH || (queue.bytes >= WORTH_BYTES && inFlight.length < limits.pipelineDepth))
+    (inFlight.length < eagerDepth || (queue.bytes >= WORTH_BYTES && inFlight.length < limits.pipelineDepth))
 
   /** A tick is needed if no record in flight does its work; one is in flight at most, for all who wait. */
   const wantsTick = () =>
