@@ -292,7 +292,7 @@ export const planOf = (seed: string | number): Plan => {
     seed: String(seed),
     topology,
     settings,
-    world: { preempt: world.pick([0, 0.02, 0.05, 0.2]), buggify: world.happens(0.8) },
+    world: { preempt: world.pick([0, 0.01, 0.02, 0.05, 0.2]), buggify: world.happens(0.8) },
     clients,
     faults: drawFaults(
       chance,
@@ -426,7 +426,7 @@ const drawClients = (chance: (domain: string) => Chance): ReadonlyArray<Client> 
   const swarm = drawSwarm(general)
   const last = PHASES.warmUpMs + PHASES.chaosMs - MARGIN_MS
   const count = 2 + general.below(4)
-  const everyMs = logBetween(general, 930, 2_800) * (count / 3)
+  const everyMs = logBetween(general, 880, 2_800) * (count / 3)
   let id = 0
   const drawn = Array.from({ length: count }, (_, which): Client => {
     const mine = chance(`client ${which}`)

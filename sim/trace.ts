@@ -36,6 +36,7 @@ export class Trace {
   private low = 0x85ebca6b | 0
   private readonly time = new Float64Array(1)
   private readonly timeBits = new Int32Array(this.time.buffer)
+  private readonly labels = new Map<string, number>()
 
   constructor(keep?: Keep) {
     this.keep = keep
@@ -51,7 +52,7 @@ export class Trace {
     low = Math.imul(low ^ timeBits[1]!, 0x5f356495)
     high = Math.imul(high ^ who, 0x9e3779b1)
     low = Math.imul(low ^ life, 0x5f356495)
-    for (let i = 0; i < label.length; i++) low = Math.imul(low ^ label.charCodeAt(i), 0x01000193)
+    low = Math.imul(low ^ this.labelHash(label), 0x01000193)
     high = Math.imul(high ^ low, 0x9e3779b1)
     this.high = high ^ (high >>> 15)
     this.low = low ^ (low >>> 13)
@@ -61,6 +62,12 @@ export class Trace {
     if (keep !== undefined && number >= keep.from && number <= keep.to) {
       this.kept.push({ number, at, node, life, label })
     }
+  }
+
+  private labelHash(label: string): number {
+    let hash = this.labels.get(label)
+    if (hash === undefined) this.labels.set(label, (hash = nameHash(label)))
+    return hash
   }
 
   /** Of everything so far: 16 hexadecimal digits. */
