@@ -87,10 +87,11 @@ const main = async (): Promise<number> => {
 
   switch (command) {
     case undefined: {
+      const folder = out ?? join(tmpdir(), `elanus-sim-${process.pid}`)
       if (seed !== undefined) {
         const { planOf } = await import("./plan.ts")
         const { runOne } = await import("./cli/one.ts")
-        return runOne(planOf(seed), pool, say)
+        return runOne(planOf(seed), pool, say, folder)
       }
       const { runSeeds, seedsText } = await import("./cli/seeds.ts")
       const from = whole("from", values.from, 0)
@@ -98,7 +99,6 @@ const main = async (): Promise<number> => {
       if (seeds.length === 0) throw new UsageError("--seeds must be at least 1")
       const withinMs = values.within === undefined ? undefined : 1_000 * whole("within", values.within, 0)
       if (withinMs === 0) throw new UsageError("--within must be at least 1")
-      const folder = out ?? join(tmpdir(), `elanus-sim-${process.pid}`)
       const ran = await runSeeds({ ...pool, seeds, out: folder, withinMs })
       say(ran, seedsText(ran))
       return ran.failed.length > 0 ? 1 : 0

@@ -3,7 +3,7 @@ import { count } from "../../runtime/cli/output.ts"
 import type { Plan } from "../plan.ts"
 import { failuresOf, type Summary } from "../summary.ts"
 import { Pool, type PoolOptions } from "./pool.ts"
-import { failureLines } from "./seeds.ts"
+import { failureLines, keepPlan } from "./seeds.ts"
 
 export type Say = (answer: object, text: string) => void
 
@@ -22,13 +22,15 @@ const summaryText = (summary: Summary): string => {
   ].join("\n")
 }
 
-/** Says it, and answers with which code to end. */
-export const runOne = async (plan: Plan, options: PoolOptions, say: Say): Promise<number> => {
+/** Says it, and answers with which code to end. With `out`, a folder, the plan of one that failed is kept there. */
+export const runOne = async (plan: Plan, options: PoolOptions, say: Say, out?: string): Promise<number> => {
   const pool = new Pool(options)
   try {
     const { summary } = await pool.run(plan)
-    say(summary, summaryText(summary))
-    return failuresOf(summary).length > 0 ? 1 : 0
+    const isFailed = failuresOf(summary).length > 0
+    const file = isFailed && out !== undefined ? await keepPlan(out, plan) : undefined
+    say(summary, summaryText(summary) + (file === undefined ? "" : `\n  its plan: ${file}`))
+    return isFailed ? 1 : 0
   } finally {
     pool.close()
   }

@@ -2,7 +2,7 @@
 import { mkdir, writeFile } from "node:fs/promises"
 import { join } from "node:path"
 import { count, table } from "../../runtime/cli/output.ts"
-import { encodePlan, planOf } from "../plan.ts"
+import { encodePlan, type Plan, planOf } from "../plan.ts"
 import { failuresOf, type Summary, type Totals, totalsOf } from "../summary.ts"
 import { bar } from "./bar.ts"
 import { Pool, type PoolOptions, type Ran } from "./pool.ts"
@@ -39,6 +39,14 @@ export interface SeedsReport {
 /** Every one of so many is run a second time. */
 const TWICE_EVERY = 20
 
+/** Writes it into a folder, for whoever replays, shrinks or edits it; answers with the file. */
+export const keepPlan = async (folder: string, plan: Plan): Promise<string> => {
+  await mkdir(folder, { recursive: true })
+  const file = join(folder, `seed-${plan.seed}.json`)
+  await writeFile(file, encodePlan(plan))
+  return file
+}
+
 export const runSeeds = async (options: SeedsOptions): Promise<SeedsReport> => {
   const { bug, out, seeds, withinMs = Infinity } = options
   const pool = new Pool(options)
@@ -71,10 +79,7 @@ export const runSeeds = async (options: SeedsOptions): Promise<SeedsReport> => {
     const seconds = (performance.now() - started) / 1_000
     const failed: Array<FailedRun> = []
     for (const summary of runs.filter((each) => failuresOf(each).length > 0)) {
-      await mkdir(out, { recursive: true })
-      const file = join(out, `seed-${summary.seed}.json`)
-      await writeFile(file, encodePlan(planOf(summary.seed)))
-      failed.push({ summary, file })
+      failed.push({ summary, file: await keepPlan(out, planOf(summary.seed)) })
     }
     const totals = totalsOf(runs, await sitesInSources())
     return { totals, runs, failed, seconds, left: seeds.length - runs.length, twice, bug }

@@ -76,7 +76,11 @@ describe("npm run sim", { timeout: 300_000 }, () => {
     const { hash, violations } = JSON.parse(again.out) as Summary
     assert.strictEqual(again.code, 1)
     assert.strictEqual(violations[0]!.property, "acknowledged")
-    assert.strictEqual(hash, (JSON.parse((await sim("--seed", "2", "--bug", "canary", "--json")).out) as Summary).hash)
+    const one = await sim("--seed", "2", "--bug", "canary", "--out", join(folder, "one"))
+    assert.strictEqual(one.code, 1)
+    assert.include(one.out, `seed 2: trace ${hash},`)
+    assert.include(one.out, `its plan: ${join(folder, "one", "seed-2.json")}`)
+    assert.strictEqual(await readFile(join(folder, "one", "seed-2.json"), "utf8"), await readFile(plan, "utf8"))
 
     const { code, out: said } = await sim("shrink", plan, "--bug", "canary", "--json")
     const { after, file } = JSON.parse(said) as { readonly after: Size; readonly file: string }
