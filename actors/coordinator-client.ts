@@ -43,7 +43,8 @@ export const makeCoordinator = Effect.gen(function* () {
           return answer.success
         }
         const { code, reason } = answer.failure
-        if (code === "ambiguous") unknown ??= answer.failure
+        // While there are two, both are asked: who was deposed says nothing of what the other one does.
+        if (code === "ambiguous" || code === "deposed") unknown ??= answer.failure
         left = AGAIN.has(code) ? deadline - (yield* Clock.currentTimeMillis) - waitMs : 0
         if (left <= 0) {
           // That one coordinator was deposed, and none came in time, is to who asks that there is none.

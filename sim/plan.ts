@@ -380,7 +380,7 @@ const opKinds: ReadonlyArray<readonly [kind: OpKind, most: number]> = [
   ["count", 0.7],
   ["drop", 0.06],
   ["create", 0.04],
-  ["list", 0.1],
+  ["list", 0.3],
   ["stats", 0.1]
 ]
 

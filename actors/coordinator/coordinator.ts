@@ -110,12 +110,15 @@ export const coordinator = Effect.gen(function* () {
   /** Who is late to renew is late to hear of a successor, and what it gives out and decides till then counts for nothing. */
   const attention = Semaphore.makeUnsafe(1)
   const unaware = attention.withPermit(stall("before a deposed coordinator is silent", 10_000))
+  const late = Effect.flatMap(buggify("a coordinator renews its lease too late"), (isLate) =>
+    isLate ? Effect.sleep(2 * node.settings.leaseTtlMs) : Effect.void
+  )
 
   const renew = Effect.gen(function* () {
     while (true) {
       yield* Effect.sleep(node.settings.leaseTtlMs / 3)
       if (yield* buggify("a coordinator steps down")) return { type: "Deposed" } as const
-      yield* attention.withPermit(stall("before the coordinator's lease is renewed", 10 * node.settings.leaseTtlMs))
+      yield* attention.withPermit(late)
       const outcome = yield* leases.put(leaseKey.coordinator, lease, revision, node.settings.leaseTtlMs)
       if (outcome._tag === "Done") {
         revision = outcome.value
@@ -248,7 +251,7 @@ export const coordinator = Effect.gen(function* () {
       }
     })
     const succeeded = catalog.changed.until(() => catalog.epoch() > truth.epoch)
-    const over = Effect.raceFirst(truth.deposed, Effect.andThen(succeeded, unaware))
+    const over = Effect.andThen(Effect.raceFirst(truth.deposed, succeeded), unaware)
     yield* Effect.ignore(Effect.raceFirst(Effect.scoped(provide(work)), over))
     yield* Scope.close(scope, Exit.void)
     return { type: "Deposed" } as const
