@@ -122,7 +122,7 @@ export class Pool {
       env: { ...process.env, TZ: ZONES[by % ZONES.length] },
       // What lives for one run alone should die young: fewer and shorter pauses of the collector. And large pages for Node's own
       // code, where there are any: a run goes all over it (5 % less time).
-      execArgv: [`--hash-seed=${by + 1}`, "--max-semi-space-size=64", "--use-largepages=silent", ...this.flags],
+      execArgv: [`--hash-seed=${by + 1}`, "--max-semi-space-size=128", "--use-largepages=silent", ...this.flags],
       stdio: ["ignore", "ignore", "inherit", "ipc"]
     })
   }
