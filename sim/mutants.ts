@@ -10,8 +10,6 @@ export interface Mutant extends Edit {
   readonly breaks: Property
   /** What was forgotten, and what comes of it. */
   readonly why: string
-  /** Not shown by the seeds that were tried last, 120 at least: a blind spot, to be made visible. CI does not draw it. */
-  readonly isElusive?: true
 }
 
 /*
