@@ -16,7 +16,7 @@ import { parseTimestamp, type Timestamp } from "../protocols/timestamp.ts"
 import { utf8 } from "../protocols/wire.ts"
 import { type Bus, BusError, type Headers, type Reply } from "../runtime/bus.ts"
 import { buggify } from "../runtime/buggify.ts"
-import { errorOf, restOf, RETRY_FIRST_MS, RETRY_MAX_MS, SAY_SO_MS } from "../runtime/client/ask.ts"
+import { errorOf, type Patience, patience, RETRY_FIRST_MS, RETRY_MAX_MS, SAY_SO_MS } from "../runtime/client/ask.ts"
 import { DATE_AGAIN_MS } from "../runtime/client/collection.ts"
 import { makeSession } from "../runtime/client/session.ts"
 import { ofBus } from "../runtime/remote.ts"
@@ -37,14 +37,16 @@ export interface Told {
 export interface SimClient {
   /** The newest timestamp of any answer: it is what reads are not before. */
   readonly token: () => Timestamp
+  /** Of one operation: for all that it has to ask. Without it each question has a time of its own. */
+  readonly patience: () => Patience
   /** Asks for a collection's shape, unless it is known. */
-  readonly shape: (collection: string) => Effect.Effect<Shape, ElanusError>
+  readonly shape: (collection: string, leftMs?: Patience) => Effect.Effect<Shape, ElanusError>
   /** An id for a write, dated by a young answer, for which the cluster is asked if there is none. A plain client has none. */
-  readonly requestId: (collection: string) => Effect.Effect<RequestId | undefined, ElanusError>
+  readonly requestId: (collection: string, leftMs?: Patience) => Effect.Effect<RequestId | undefined, ElanusError>
   /** An id that nothing needs to date: creating is remembered for ever. */
   readonly makingId: Effect.Effect<RequestId | undefined>
   /** Sends it, until an answer, a lasting error or the deadline. `shape` is needed for rows and keys. */
-  readonly ask: (collection: string, asked: Asked, shape?: Shape) => Effect.Effect<Told, ElanusError>
+  readonly ask: (collection: string, asked: Asked, shape?: Shape, leftMs?: Patience) => Effect.Effect<Told, ElanusError>
 }
 
 const KEY_FIELD = "id"
@@ -54,6 +56,7 @@ export const makeClient = Effect.fnUntraced(function* (bus: Bus["Service"], opti
   const clock = yield* Clock.Clock
   const now = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000n) / 1_000
   const { form, manner, timeoutMs } = options
+  const whole = () => patience(timeoutMs, now)
   const isPlain = manner === "plain"
   const isBinary = form === "binary" && !isPlain
   const shapes = new Map<string, Described>()
@@ -125,19 +128,19 @@ export const makeClient = Effect.fnUntraced(function* (bus: Bus["Service"], opti
     subject: string,
     data: Uint8Array,
     headers: Headers,
-    id: RequestId | undefined,
-    ms = timeoutMs
+    leftMs: Patience,
+    id: RequestId | undefined
   ): Effect.Effect<Reply, ElanusError> => {
     const named = id === undefined ? headers : { ...headers, [headerNames.request]: formatRequestId(id) }
-    return isPlain ? once(subject, data, named) : again(subject, data, named, ms)
+    return isPlain ? once(subject, data, named) : again(subject, data, named, leftMs())
   }
 
   const newId = Effect.sync(session.requestId)
 
-  const askJson = Effect.fnUntraced(function* (subject: string, body: object, id?: RequestId, ms?: number) {
+  const askJson = Effect.fnUntraced(function* (subject: string, body: object, leftMs: Patience, id?: RequestId) {
     const headers: Headers = {}
     const named = id ?? (isPlain ? undefined : yield* newId)
-    const reply = yield* request(subject, utf8.encode(JSON.stringify(body)), headers, named, ms)
+    const reply = yield* request(subject, utf8.encode(JSON.stringify(body)), headers, leftMs, named)
     const { timestamp, ...answer } = JSON.parse(utf8.decode(reply.data)) as {
       readonly data: unknown
       readonly topks?: ReadonlyArray<number>
@@ -146,27 +149,26 @@ export const makeClient = Effect.fnUntraced(function* (bus: Bus["Service"], opti
     return { ...answer, timestamp: parseTimestamp(timestamp) ?? 0n }
   })
 
-  const askBinary = Effect.fnUntraced(function* (subject: string, data: Uint8Array, id?: RequestId) {
-    const reply = yield* request(subject, data, { [headerNames.format]: BINARY }, id)
+  const askBinary = Effect.fnUntraced(function* (subject: string, data: Uint8Array, leftMs: Patience, id?: RequestId) {
+    const reply = yield* request(subject, data, { [headerNames.format]: BINARY }, leftMs, id)
     return reply.data
   })
 
   // ---- what is asked
 
-  const describe = Effect.fnUntraced(function* (collection: string, ms?: number) {
+  const describe = Effect.fnUntraced(function* (collection: string, leftMs: Patience) {
     const subject = collectionSubject(DEFAULT_DATABASE, collection, "describe")
-    const { data, timestamp } = yield* askJson(subject, {}, undefined, ms)
+    const { data, timestamp } = yield* askJson(subject, {}, leftMs)
     learn(timestamp)
     return describedBy(data)
   })
 
   /** Dated by an old answer, the cluster could not tell a write from one that it has forgotten, or that meant another. */
-  const dated = Effect.fnUntraced(function* (collection: string, since: Timestamp, ms?: number) {
-    const deadline = now() + (ms ?? timeoutMs)
+  const dated = Effect.fnUntraced(function* (collection: string, since: Timestamp, leftMs: Patience) {
     while (!session.isDated(since)) {
-      yield* describe(collection, ms)
+      yield* describe(collection, leftMs)
       if (session.isDated(since)) return
-      if (now() > deadline) return yield* failure("unavailable", "no coordinator gives out timestamps")
+      if (leftMs() <= DATE_AGAIN_MS) return yield* failure("unavailable", "no coordinator gives out timestamps")
       yield* Effect.sleep(DATE_AGAIN_MS)
     }
   })
@@ -180,7 +182,8 @@ export const makeClient = Effect.fnUntraced(function* (bus: Bus["Service"], opti
   const write = Effect.fnUntraced(function* (
     subject: (verb: string) => string,
     asked: Asked & { readonly _tag: "Upsert" | "Delete" },
-    { dimension, keyType }: Shape
+    { dimension, keyType }: Shape,
+    leftMs: Patience
   ): Effect.fn.Return<Told, ElanusError> {
     const verb = subject(asked._tag === "Delete" ? "delete" : asked.verb)
     if (isBinary) {
@@ -188,12 +191,12 @@ export const makeClient = Effect.fnUntraced(function* (bus: Bus["Service"], opti
         asked._tag === "Delete"
           ? binary.keys.encode(keyColumn(keyType, asked.keys))
           : binary.write.encode(batchOf(asked.rows, dimension, keyType))
-      const { count, timestamp } = binary.written.decode(yield* askBinary(verb, body, asked.request))
+      const { count, timestamp } = binary.written.decode(yield* askBinary(verb, body, leftMs, asked.request))
       return { answer: { _tag: "Written", count }, timestamp }
     }
     const body =
       asked._tag === "Delete" ? { id: asked.keys.map(given) } : { data: asked.rows.map((row) => rowObject(row)) }
-    const { data, timestamp } = yield* askJson(verb, body, asked.request)
+    const { data, timestamp } = yield* askJson(verb, body, leftMs, asked.request)
     const counts = data as {
       readonly insertCount?: number
       readonly upsertCount?: number
@@ -206,16 +209,17 @@ export const makeClient = Effect.fnUntraced(function* (bus: Bus["Service"], opti
   const get = Effect.fnUntraced(function* (
     subject: string,
     { keys, level, wanted }: Asked & { readonly _tag: "Get" },
-    { keyType }: Shape
+    { keyType }: Shape,
+    leftMs: Patience
   ): Effect.fn.Return<Told, ElanusError> {
     const outputFields = outputFieldsOf(wanted)
     if (isBinary) {
       const body = binary.get.encode({ keys: keyColumn(keyType, keys), outputFields, level })
-      const found = binary.found.decode(yield* askBinary(subject, body))
+      const found = binary.found.decode(yield* askBinary(subject, body, leftMs))
       return { answer: { _tag: "Rows", rows: rowsOf(found, wanted) }, timestamp: found.timestamp }
     }
     const body = { id: keys.map(given), outputFields, ...levelBody(level) }
-    const { data, timestamp } = yield* askJson(subject, body)
+    const { data, timestamp } = yield* askJson(subject, body, leftMs)
     const rows = (data as ReadonlyArray<JsonRow>).map((row) => rowOf(row, wanted))
     return { answer: { _tag: "Rows", rows }, timestamp }
   })
@@ -223,20 +227,21 @@ export const makeClient = Effect.fnUntraced(function* (bus: Bus["Service"], opti
   const search = Effect.fnUntraced(function* (
     subject: string,
     { level, limit, offset, queries, wanted }: Asked & { readonly _tag: "Search" },
-    { dimension }: Shape
+    { dimension }: Shape,
+    leftMs: Patience
   ): Effect.fn.Return<Told, ElanusError> {
     const outputFields = outputFieldsOf(wanted)
     if (isBinary) {
       const flat = new Float32Array(queries.length * dimension)
       queries.forEach((query, i) => flat.set(query.subarray(0, dimension), i * dimension))
       const body = binary.search.encode({ dimension, queries: flat, limit, offset, ef: 0, outputFields, level })
-      const found = binary.hits.decode(yield* askBinary(subject, body))
+      const found = binary.hits.decode(yield* askBinary(subject, body, leftMs))
       const rows = rowsOf(found, wanted)
       const hits = rows.map((row, i): AnswerHit => ({ ...row, distance: found.distances[i]! }))
       return { answer: { _tag: "Hits", lists: inLists(hits, found.counts) }, timestamp: found.timestamp }
     }
     const body = { data: queries.map((query) => [...query]), limit, offset, outputFields, ...levelBody(level) }
-    const { data, timestamp, topks } = yield* askJson(subject, body)
+    const { data, timestamp, topks } = yield* askJson(subject, body, leftMs)
     const hits = (data as ReadonlyArray<JsonRow>).map(({ distance, ...row }): AnswerHit => {
       return { ...rowOf(row, wanted), distance: distance as number }
     })
@@ -246,6 +251,7 @@ export const makeClient = Effect.fnUntraced(function* (bus: Bus["Service"], opti
   const ask = Effect.fnUntraced(function* (
     collection: string,
     asked: Asked,
+    leftMs: Patience,
     shape?: Shape
   ): Effect.fn.Return<Told, ElanusError> {
     const subject = (verb: string) => collectionSubject(DEFAULT_DATABASE, collection, verb)
@@ -253,71 +259,70 @@ export const makeClient = Effect.fnUntraced(function* (bus: Bus["Service"], opti
       case "Create": {
         const { dimension, keyType, metric, shards } = asked.shape
         const body = { dimension, metricType: metric, idType: keyType, params: { shardsNum: shards } }
-        const { data, timestamp } = yield* askJson(subject("create"), body, asked.request)
+        const { data, timestamp } = yield* askJson(subject("create"), body, leftMs, asked.request)
         return { answer: { _tag: "Made", id: (data as { readonly collectionID: string }).collectionID }, timestamp }
       }
       case "Drop": {
-        const begun = now()
-        const rest = () => restOf(timeoutMs, now() - begun)
         // Dated by an answer of now, it drops no later collection of that name.
-        const described = isPlain ? undefined : yield* Effect.result(describe(collection))
-        if (described?._tag === "Success") yield* dated(collection, described.success.created, rest())
+        const described = isPlain ? undefined : yield* Effect.result(describe(collection, leftMs))
+        if (described?._tag === "Success") yield* dated(collection, described.success.created, leftMs)
         else if (described !== undefined && described.failure.code !== "collection-not-found") {
           return yield* described.failure
         }
-        const { timestamp } = yield* askJson(subject("drop"), {}, undefined, rest())
+        const { timestamp } = yield* askJson(subject("drop"), {}, leftMs)
         return { answer: { _tag: "Done" }, timestamp }
       }
       case "Flush": {
-        const { timestamp } = yield* askJson(subject("flush"), {})
+        const { timestamp } = yield* askJson(subject("flush"), {}, leftMs)
         return { answer: { _tag: "Done" }, timestamp }
       }
       case "List": {
-        const { data, timestamp } = yield* askJson(databaseSubject(DEFAULT_DATABASE, "list"), {})
+        const { data, timestamp } = yield* askJson(databaseSubject(DEFAULT_DATABASE, "list"), {}, leftMs)
         return { answer: { _tag: "Named", names: data as ReadonlyArray<string> }, timestamp }
       }
       case "Stats": {
-        const { data, timestamp } = yield* askJson(subject("stats"), {})
+        const { data, timestamp } = yield* askJson(subject("stats"), {}, leftMs)
         return { answer: { _tag: "Counted", rows: (data as { readonly rowCount: number }).rowCount }, timestamp }
       }
       case "Count": {
         const body = { outputFields: ["count(*)"], ...levelBody(asked.level) }
-        const { data, timestamp } = yield* askJson(subject("query"), body)
+        const { data, timestamp } = yield* askJson(subject("query"), body, leftMs)
         const [row] = data as ReadonlyArray<{ readonly "count(*)": number }>
         return { answer: { _tag: "Counted", rows: row!["count(*)"] }, timestamp }
       }
       case "Get":
-        return yield* get(subject("get"), asked, shape!)
+        return yield* get(subject("get"), asked, shape!, leftMs)
       case "Search":
-        return yield* search(subject("search"), asked, shape!)
+        return yield* search(subject("search"), asked, shape!, leftMs)
       case "Upsert":
       case "Delete":
-        return yield* write(subject, asked, shape!)
+        return yield* write(subject, asked, shape!, leftMs)
     }
   })
 
   const client: SimClient = {
     token: session.token,
-    shape: (collection) => {
+    patience: whole,
+    shape: (collection, leftMs = whole()) => {
       const known = shapes.get(collection)
       if (known !== undefined) return Effect.succeed(known.shape)
-      return Effect.map(describe(collection), (described) => {
+      return Effect.map(describe(collection, leftMs), (described) => {
         shapes.set(collection, described)
         return described.shape
       })
     },
-    requestId: (collection) => {
+    requestId: (collection, leftMs = whole()) => {
       if (isPlain) return Effect.undefined
       const since = shapes.get(collection)?.created ?? 0n
       const forget = () => Effect.sync(() => shapes.delete(collection))
-      return Effect.andThen(Effect.tapError(dated(collection, since), forget), newId)
+      return Effect.andThen(Effect.tapError(dated(collection, since, leftMs), forget), newId)
     },
     makingId: isPlain ? Effect.undefined : newId,
-    ask: (collection, asked, shape) => {
+    ask: (collection, asked, shape, leftMs = whole()) => {
       const { _tag } = asked
       const isWrite = _tag === "Upsert" || _tag === "Delete"
       if (_tag === "Drop") shapes.delete(collection)
-      return ask(collection, asked, shape).pipe(
+      return ask(collection, asked, leftMs, shape).pipe(
         Effect.tap(({ timestamp }) =>
           Effect.sync(() => {
             // Of collections and nodes: that is no part of the session.

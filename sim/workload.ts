@@ -7,6 +7,7 @@ import type { ElanusError } from "../protocols/errors.ts"
 import type { Key, KeyType } from "../protocols/keys.ts"
 import type { Timestamp } from "../protocols/timestamp.ts"
 import type { Bus } from "../runtime/bus.ts"
+import type { Patience } from "../runtime/client/ask.ts"
 import { makeClient } from "./client.ts"
 import { type Asked, type AskedRow, type History, isWrite, outcomeOf, type Shape, type Wanted } from "./history.ts"
 import type { Client, Level, Op, Output } from "./plan.ts"
@@ -66,7 +67,10 @@ export const runClient = Effect.fnUntraced(function* (
   })
 
   /** What there is to ask, with all that must be found out before. */
-  const prepare = Effect.fnUntraced(function* (op: Op): Effect.fn.Return<readonly [Asked, Shape?], ElanusError> {
+  const prepare = Effect.fnUntraced(function* (
+    op: Op,
+    leftMs: Patience
+  ): Effect.fn.Return<readonly [Asked, Shape?], ElanusError> {
     switch (op.kind) {
       case "create": {
         const { dimension, keyType, metric, shards } = op
@@ -85,22 +89,22 @@ export const runClient = Effect.fnUntraced(function* (
         return [{ _tag: "Count", level: levelOf(op.level) }]
       case "insert":
       case "upsert": {
-        const shape = yield* client.shape(op.collection)
-        const request = yield* client.requestId(op.collection)
+        const shape = yield* client.shape(op.collection, leftMs)
+        const request = yield* client.requestId(op.collection, leftMs)
         return [{ _tag: "Upsert", verb: op.kind, request, rows: rowsOf(seed, op, shape) }, shape]
       }
       case "delete": {
-        const shape = yield* client.shape(op.collection)
-        const request = yield* client.requestId(op.collection)
+        const shape = yield* client.shape(op.collection, leftMs)
+        const request = yield* client.requestId(op.collection, leftMs)
         return [{ _tag: "Delete", request, keys: op.keys.map((number) => keyOf(number, shape.keyType)) }, shape]
       }
       case "get": {
-        const shape = yield* client.shape(op.collection)
+        const shape = yield* client.shape(op.collection, leftMs)
         const keys = op.keys.map((number) => keyOf(number, shape.keyType))
         return [{ _tag: "Get", level: levelOf(op.level), keys, wanted: wantedOf(op.output) }, shape]
       }
       case "search": {
-        const shape = yield* client.shape(op.collection)
+        const shape = yield* client.shape(op.collection, leftMs)
         const { limit, offset } = op
         const queries = queriesOf(seed, op, shape)
         const wanted = wantedOf(op.output)
@@ -110,7 +114,8 @@ export const runClient = Effect.fnUntraced(function* (
   })
 
   const perform = Effect.fnUntraced(function* (op: Op) {
-    const prepared = yield* Effect.result(prepare(op))
+    const leftMs = client.patience()
+    const prepared = yield* Effect.result(prepare(op, leftMs))
     if (prepared._tag === "Failure") {
       history.skip(op.id, prepared.failure.code)
       return
@@ -125,7 +130,7 @@ export const runClient = Effect.fnUntraced(function* (
       collection,
       asked
     })
-    const told = yield* Effect.result(client.ask(collection, asked, shape))
+    const told = yield* Effect.result(client.ask(collection, asked, shape, leftMs))
     if (told._tag === "Success") {
       // A proxy that was begun just now has seen none.
       if (told.success.timestamp > 0n) timestamps.push(told.success.timestamp)

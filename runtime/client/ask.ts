@@ -26,9 +26,22 @@ export const SAY_SO_MS = 250
 export const RETRY_FIRST_MS = 20
 export const RETRY_MAX_MS = 500
 
-/** For the last of several questions, what the others left of their common time, at least 1 ms less than that. */
-export const restOf = (timeoutMs: number, passedMs: number): number =>
-  Math.max(1, Math.min(timeoutMs - 1, Math.floor(timeoutMs - passedMs)))
+/** How long the next question may take, milliseconds. */
+export type Patience = () => number
+
+/**
+ * For several questions, one after the other, with one deadline: the first may take all of the time, and each other one what
+ * is left, at least 1 ms less than all.
+ */
+export const patience = (timeoutMs: number, now: () => number): Patience => {
+  const begun = now()
+  let isFirst = true
+  return () => {
+    if (!isFirst) return Math.max(1, Math.min(timeoutMs - 1, Math.floor(timeoutMs - (now() - begun))))
+    isFirst = false
+    return timeoutMs
+  }
+}
 
 const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms))
 

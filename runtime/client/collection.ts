@@ -11,7 +11,7 @@ import { ElanusError, failure } from "../../protocols/errors.ts"
 import { limits } from "../../protocols/limits.ts"
 import { collectionSubject, nameProblem } from "../../protocols/subjects.ts"
 import { later, type Timestamp } from "../../protocols/timestamp.ts"
-import { type Ask, restOf } from "./ask.ts"
+import { type Ask, type Patience, patience } from "./ask.ts"
 import type { JsonAsks } from "./ask-json.ts"
 import type {
   Collection,
@@ -41,6 +41,9 @@ export const DATE_AGAIN_MS = 200
 
 const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms))
 
+const patienceOf = ({ timeoutMs = limits.requestTimeoutMs }: RequestOptions): Patience =>
+  patience(timeoutMs, () => performance.now())
+
 export const makeCollection = (client: Client, name: string): Collection => {
   const { ask, askAbout, askRows, database, payloadMax, session } = client
   const wrong = nameProblem(name)
@@ -49,8 +52,8 @@ export const makeCollection = (client: Client, name: string): Collection => {
   const subjects = { search: subject("search"), insert: subject("insert"), get: subject("get") }
   let known: Promise<Spec> | undefined
   /** Asked once, and again after an error that may say that it is another collection now. */
-  const spec = (options?: RequestOptions): Promise<Spec> =>
-    (known ??= askAbout(subject("describe"), {}, options).then(specOf, (cause: unknown) => {
+  const spec = (leftMs: Patience): Promise<Spec> =>
+    (known ??= askAbout(subject("describe"), {}, { timeoutMs: leftMs() }).then(specOf, (cause: unknown) => {
       known = undefined
       throw cause
     }))
@@ -69,22 +72,21 @@ export const makeCollection = (client: Client, name: string): Collection => {
    * Dated by an old answer, the cluster could not tell a write from one that it has forgotten ("outcome-unknown"), nor from one
    * to a collection of that name before this one.
    */
-  const dated = async ({ created }: Spec, options: RequestOptions): Promise<void> => {
-    const deadline = performance.now() + (options.timeoutMs ?? limits.requestTimeoutMs)
+  const dated = async ({ created }: Spec, leftMs: Patience): Promise<void> => {
     while (!session.isDated(created)) {
-      await askAbout(subject("describe"), {}, options)
+      await askAbout(subject("describe"), {}, { timeoutMs: leftMs() })
       if (session.isDated(created)) return
       // While there is no coordinator, a description has no date.
-      if (performance.now() > deadline) throw failure("unavailable", "no coordinator gives out timestamps")
+      if (leftMs() <= DATE_AGAIN_MS) throw failure("unavailable", "no coordinator gives out timestamps")
       await sleep(DATE_AGAIN_MS)
     }
   }
 
-  const writeOne = async (verb: string, mine: Spec, data: Uint8Array, options: RequestOptions): Promise<Written> => {
-    await dated(mine, options)
+  const writeOne = async (verb: string, mine: Spec, data: Uint8Array, leftMs: Patience): Promise<Written> => {
+    await dated(mine, leftMs)
     const headers = { ...asBinary, [headerNames.request]: formatRequestId(session.requestId()) }
     try {
-      const { count, timestamp } = binary.written.decode((await ask(verb, data, headers, options.timeoutMs)).data)
+      const { count, timestamp } = binary.written.decode((await ask(verb, data, headers, leftMs())).data)
       session.saw(timestamp)
       return { count, timestamp }
     } catch (cause) {
@@ -94,7 +96,10 @@ export const makeCollection = (client: Client, name: string): Collection => {
   }
 
   const write = async (rows: ReadonlyArray<object> | Columns, options: RequestOptions = {}): Promise<Written> => {
-    const mine = await spec(options)
+    const leftMs = patienceOf(options)
+    const mine = await spec(leftMs)
+    // Each part may take what the whole has left now.
+    const timeoutMs = leftMs()
     const batch = toBatch(mine, rows)
     const parts = split(batch, Math.min(payloadMax, limits.recordBytesMax) - limits.payloadMargin)
     let count = 0
@@ -103,7 +108,7 @@ export const makeCollection = (client: Client, name: string): Collection => {
     const worker = async () => {
       while (next < parts.length) {
         const part = parts[next++]!
-        const written = await writeOne(subjects.insert, mine, binary.write.encode(part), options)
+        const written = await writeOne(subjects.insert, mine, binary.write.encode(part), patienceOf({ timeoutMs }))
         count += written.count
         timestamp = later(timestamp, written.timestamp)
       }
@@ -143,18 +148,16 @@ export const makeCollection = (client: Client, name: string): Collection => {
     describe: (options) => askAbout(subject("describe"), {}, options) as Promise<Record<string, unknown>>,
     stats: (options) => askRows(subject("stats"), {}, options) as Promise<CollectionStats>,
     drop: async (options = {}) => {
-      const { timeoutMs = limits.requestTimeoutMs } = options
-      const begun = performance.now()
-      const rest = () => ({ ...options, timeoutMs: restOf(timeoutMs, performance.now() - begun) })
+      const leftMs = patienceOf(options)
       known = undefined
       // Dated by an answer of now, it drops no later collection of that name, however late it comes.
-      const mine = await spec(options).catch((cause: unknown) => {
+      const mine = await spec(leftMs).catch((cause: unknown) => {
         // One that is on its way out already, perhaps: that is waited for.
         if (!(cause instanceof ElanusError && cause.code === "collection-not-found")) throw cause
       })
       known = undefined
-      if (mine !== undefined) await dated(mine, rest())
-      await askAbout(subject("drop"), {}, rest())
+      if (mine !== undefined) await dated(mine, leftMs)
+      await askAbout(subject("drop"), {}, { timeoutMs: leftMs() })
     },
     flush: async (options) => {
       await askAbout(subject("flush"), {}, options)
@@ -162,15 +165,17 @@ export const makeCollection = (client: Client, name: string): Collection => {
     insert: write,
     upsert: write,
     delete: async (ids, options = {}) => {
-      const mine = await spec(options)
-      return writeOne(subject("delete"), mine, binary.keys.encode(toKeys(mine, ids)), options).catch(forget)
+      const leftMs = patienceOf(options)
+      const mine = await spec(leftMs)
+      return writeOne(subject("delete"), mine, binary.keys.encode(toKeys(mine, ids)), leftMs).catch(forget)
     },
     get: async (ids, options = {}) => {
-      const mine = await spec(options)
+      const leftMs = patienceOf(options)
+      const mine = await spec(leftMs)
       const { outputFields = ["*"] } = options
       const request = { keys: toKeys(mine, ids), outputFields, level: level(options) }
       const data = binary.get.encode(request)
-      const reply = await Promise.resolve(ask(subjects.get, data, asBinary, options.timeoutMs)).catch(forget)
+      const reply = await Promise.resolve(ask(subjects.get, data, asBinary, leftMs())).catch(forget)
       const found = binary.found.decode(reply.data)
       session.saw(found.timestamp)
       return Array.from({ length: found.keys.count }, (_, i) => rowAt(found, i, outputFields))

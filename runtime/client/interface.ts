@@ -28,7 +28,7 @@ export interface Columns {
 }
 
 export interface RequestOptions {
-  /** Milliseconds; 10,000 if absent. */
+  /** Milliseconds, for all that has to be asked; 10,000 if absent. Each part of a large insert may take as long. */
   readonly timeoutMs?: number
 }
 

@@ -3,6 +3,8 @@ import { afterEach, assert, describe, it, vi } from "vitest"
 import { ElanusError, failure } from "../../protocols/errors.ts"
 import { limits } from "../../protocols/limits.ts"
 import { makeAsk } from "../../runtime/client/ask.ts"
+import { type Client, makeCollection } from "../../runtime/client/collection.ts"
+import { makeSession } from "../../runtime/client/session.ts"
 
 /** The times of the tries of a request to which nobody answers, and what it ends in. */
 const triesOf = async (verb: string, timeoutMs: number) => {
@@ -38,5 +40,56 @@ describe("asking again", () => {
   it("gives no try of a write more than the usual, for it may be sent again", async () => {
     const { tries } = await triesOf("insert", 60_000)
     assert.deepStrictEqual(tries.slice(0, 4), Array(4).fill(limits.tryTimeoutMs))
+  })
+})
+
+describe("several questions for one answer", () => {
+  afterEach(() => {
+    vi.useRealTimers()
+  })
+
+  /** What each question was given, of a cluster without a coordinator that takes `eachMs` to describe a collection. */
+  const givenTo = async (act: "delete" | "drop", timeoutMs: number, eachMs: number) => {
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance"] })
+    const given: Array<number> = []
+    const description = {
+      createdTimestamp: "1",
+      fields: [
+        { name: "id", type: "Int64", primaryKey: true },
+        { name: "vector", type: "FloatVector", params: { dim: 2 } }
+      ]
+    }
+    const client: Pick<Client, "ask" | "askAbout" | "session" | "database" | "payloadMax"> = {
+      ask: () => assert.fail("it was written without a date"),
+      askAbout: (_subject, _body, options) => {
+        const { timeoutMs: mine = limits.requestTimeoutMs } = options ?? {}
+        given.push(mine)
+        return new Promise((resolve, reject) => {
+          if (mine >= eachMs) setTimeout(() => resolve(description), eachMs)
+          else setTimeout(() => reject(failure("unavailable", "no coordinator")), mine)
+        })
+      },
+      session: makeSession({ now: () => performance.now(), unique: () => 1n }),
+      database: "default",
+      payloadMax: 1_000_000
+    }
+    const books = makeCollection(client as Client, "books")
+    const asked: Promise<unknown> = act === "delete" ? books.delete([1], { timeoutMs }) : books.drop({ timeoutMs })
+    const began = performance.now()
+    const ended = asked.then(
+      () => assert.fail("it has no date"),
+      (cause: unknown) => ({ code: (cause as ElanusError).code, tookMs: performance.now() - began })
+    )
+    await vi.advanceTimersByTimeAsync(3 * timeoutMs)
+    return { given, ...(await ended) }
+  }
+
+  it("have one deadline, that of the whole", async () => {
+    for (const act of ["delete", "drop"] as const) {
+      const { code, given, tookMs } = await givenTo(act, 10_000, 3_000)
+      assert.strictEqual(code, "unavailable")
+      assert.isAtMost(tookMs, 10_000)
+      assert.deepStrictEqual(given, [10_000, 7_000, 3_800, 600])
+    }
   })
 })

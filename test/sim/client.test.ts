@@ -9,6 +9,7 @@ import { type ElanusError, type ErrorCode, errorBody, failure } from "../../prot
 import { keyColumn } from "../../protocols/keys.ts"
 import { isWriting } from "../../protocols/subjects.ts"
 import { utf8 } from "../../protocols/wire.ts"
+import type { Patience } from "../../runtime/client/ask.ts"
 import { Bus, BusError, type Headers, type Reply } from "../../runtime/bus.ts"
 import { makeClient as makeLibrary } from "../../runtime/client/client.ts"
 import { ofBus } from "../../runtime/remote.ts"
@@ -177,22 +178,25 @@ const bySimulated = (script: ReadonlyArray<Answer>, todo: ReadonlyArray<Step>, c
       const client = yield* makeClient(bus, { manner: "library", form: "binary", timeoutMs: 10_000 })
       const level = () => ({ consistency: "Session" as const, token: client.token(), at: undefined })
       const wanted = { fields: false, vector: false }
-      const asked = Effect.fnUntraced(function* (step: Step): Effect.fn.Return<readonly [Asked, Shape?], ElanusError> {
+      const asked = Effect.fnUntraced(function* (
+        step: Step,
+        leftMs: Patience
+      ): Effect.fn.Return<readonly [Asked, Shape?], ElanusError> {
         switch (step) {
           case "create":
             return [{ _tag: "Create", request: yield* client.makingId, shape }]
           case "insert": {
-            const known = yield* client.shape("books")
-            const request = yield* client.requestId("books")
+            const known = yield* client.shape("books", leftMs)
+            const request = yield* client.requestId("books", leftMs)
             const rows = [{ key: 1, vector: Float32Array.of(1, 2), fields: { op: 1, row: 0 } }]
             return [{ _tag: "Upsert", verb: "insert", request, rows }, known]
           }
           case "delete": {
-            const known = yield* client.shape("books")
-            return [{ _tag: "Delete", request: yield* client.requestId("books"), keys: [1] }, known]
+            const known = yield* client.shape("books", leftMs)
+            return [{ _tag: "Delete", request: yield* client.requestId("books", leftMs), keys: [1] }, known]
           }
           case "get": {
-            const known = yield* client.shape("books")
+            const known = yield* client.shape("books", leftMs)
             return [{ _tag: "Get", level: level(), keys: [1], wanted: { fields: true, vector: true } }, known]
           }
           case "search":
@@ -214,8 +218,9 @@ const bySimulated = (script: ReadonlyArray<Answer>, todo: ReadonlyArray<Step>, c
       })
       const ended: Array<string> = []
       for (const step of todo) {
+        const leftMs = client.patience()
         const told = yield* Effect.result(
-          Effect.flatMap(asked(step), ([what, known]) => client.ask("books", what, known))
+          Effect.flatMap(asked(step, leftMs), ([what, known]) => client.ask("books", what, known, leftMs))
         )
         ended.push(told._tag === "Success" ? "ok" : told.failure.code)
       }
