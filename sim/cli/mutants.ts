@@ -120,7 +120,8 @@ const chosen = (
   const bugs = mutants.filter(isNamed)
   const hollow = hollows.filter(isNamed)
   if (drawn === undefined) return { bugs, hollow }
-  return { bugs: drawnFrom(drawn, bugs, DRAWN_BUGS), hollow: drawnFrom(drawn, hollow, DRAWN_HOLLOWS) }
+  const visible = bugs.filter(({ isElusive }) => isElusive !== true)
+  return { bugs: drawnFrom(drawn, visible, DRAWN_BUGS), hollow: drawnFrom(drawn, hollow, DRAWN_HOLLOWS) }
 }
 
 /** Says what became of each, and answers with which code to end. */
