@@ -15,7 +15,7 @@ import { NatsConnection } from "../../storage/nats-connection.ts"
 import type { Outcome, StorageError } from "../../storage/outcome.ts"
 import { type Nats, startNats, startNatsCluster } from "../support/nats.ts"
 import { randomFrom, type RandomSource } from "../support/random.ts"
-import { bytesOf, collect, natsLayer, oddKeys, type Ports, textOf } from "../support/storage.ts"
+import { bytesOf, collect, createHeard, natsLayer, oddKeys, type Ports, textOf } from "../support/storage.ts"
 
 const CHANNELS = [1, 2]
 const KEYS = ["a", "a.b", "a.b.c", "ab", "node.1", "node.2", ...oddKeys.slice(0, 3)]
@@ -138,7 +138,7 @@ const results = Effect.fnUntraced(function* (seed: number) {
   const waits = seed % 10 === 0
   const revisions = new Map<string, number>()
   const lines: Array<string> = []
-  for (const channel of CHANNELS) yield* log.create(channel)
+  for (const channel of CHANNELS) yield* createHeard(log, channel)
 
   // What was acknowledged, which is all that there is.
   const lasts = new Map<number, number>()

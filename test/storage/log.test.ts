@@ -11,6 +11,7 @@ import { randomFrom, seeds } from "../support/random.ts"
 import {
   bytesOf,
   collect,
+  createHeard,
   describeWorlds,
   eventually,
   type Place,
@@ -34,7 +35,7 @@ const openLog = (place: Place, options?: Parameters<Place["open"]>[0]) =>
 const newLog = Effect.fnUntraced(function* (world: World, options?: PlaceOptions) {
   const place = yield* world.place(options)
   const log = yield* openLog(place)
-  yield* log.create(channel)
+  yield* createHeard(log, channel)
   return { place, log }
 })
 
@@ -325,7 +326,7 @@ const serverTests = (
       expect(reasonOf(yield* Effect.exit(log.open(channel)))).toContain("missing")
       expect(reasonOf(yield* Effect.exit(readAll(log)))).toContain("missing")
       expect(tagOf(yield* append(log, "d", 3))).toBe("Unavailable")
-      yield* log.create(channel)
+      yield* createHeard(log, channel)
       // Until it was opened, it is the old one that ends too early.
       expect(reasonOf(yield* Effect.exit(readAll(log)))).toContain("unavailable")
       expect((yield* log.open(channel)).incarnation).not.toBe(incarnation)
