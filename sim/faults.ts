@@ -126,8 +126,8 @@ const strikes: { readonly [K in FaultName]: Strike } = {
     else servers.cutOff(machine, lengthMs)
   },
   lostAnswer: raises(({ broker }) => broker.faults, "lostAnswer"),
-  // What does not come may still come later: a straggler.
-  lostRequest: raises(({ broker }) => broker.faults, "lostRequest", "late"),
+  lostRequest: raises(({ broker }) => broker.faults, "lostRequest"),
+  lateRequest: raises(({ broker }) => broker.faults, "late"),
   staleRead: raises(({ broker }) => broker.faults, "oldLeader", "behind"),
   streamCut: (cluster, { target }) => {
     const { streams } = cluster.broker
@@ -170,7 +170,7 @@ const said: { readonly [what: string]: FaultName } = {
   "late connection": "late",
   lostAnswer: "lostAnswer",
   lostRequest: "lostRequest",
-  late: "lostRequest",
+  late: "lateRequest",
   oldLeader: "staleRead",
   behind: "staleRead",
   "stream cut": "streamCut",

@@ -64,9 +64,13 @@ const QUORUM_LOST_MS = 10_000
 /** Until it is stored: on one disk, on the disks of most. */
 const STORE_MS: readonly [number, number] = [0.1, 0.5]
 const COMMIT_MS: readonly [number, number] = [0.3, 2]
-/** Until a connection has another way to a stream. */
+/** Until a connection has another way to a stream, if what is on the old one is lost, and if it is only late. */
 const REROUTE_MS = 50
-const LATE_MS: readonly [number, number] = [3_000, 15_000]
+const DETOUR_MS = 5_000
+/** Where several are on the way at once it is so many times as often that they are late. */
+const CROWDED = 10
+/** Mostly it comes soon after its sender gave up: just behind the fence that is to shut it out. */
+const LATE_MS: readonly [number, number] = [4_500, 15_000]
 /** Before the broker looks again whether a key can go. */
 const EXPIRY_RETRY_MS = 500
 
@@ -295,8 +299,8 @@ export class JetStream {
 
   // ---- what becomes of a request
 
-  happens(name: "lostAnswer" | "lostRequest" | "late" | "broken" | "behind", node?: SimNode): boolean {
-    if (!this.chance.happens(this.faults[name])) return false
+  happens(name: "lostAnswer" | "lostRequest" | "late" | "broken" | "behind", node?: SimNode, times = 1): boolean {
+    if (!this.chance.happens(times * this.faults[name])) return false
     this.struck(name, node)
     return true
   }
@@ -419,14 +423,15 @@ export class JetStream {
     const there = ways?.get(lead)
     if (there !== undefined && now < there.until) return there
     const isLost = this.happens("lostRequest", connection.node)
-    if (!isLost && !this.happens("late", connection.node)) return undefined
+    const times = lead.pending.length > 0 ? CROWDED : 1
+    if (!isLost && !this.happens("late", connection.node, times)) return undefined
     if (ways === undefined) {
       this.breaks.set(connection, (ways = new Map()))
       connection.atEnd(() => this.breaks.delete(connection))
     }
     const made: Break = {
-      until: now + this.chance.between(0, REROUTE_MS) * this.chance.next(),
-      lateMs: isLost ? undefined : this.chance.between(...LATE_MS)
+      until: now + (isLost ? REROUTE_MS : DETOUR_MS) * this.chance.next() ** 2,
+      lateMs: isLost ? undefined : LATE_MS[0] + (LATE_MS[1] - LATE_MS[0]) * this.chance.next() ** 2
     }
     ways.set(lead, made)
     return made

@@ -127,6 +127,8 @@ export const faultKinds = {
   election: kind("broker", 6, [500, 10_000]),
   lostAnswer: kind("broker", 4, [1_000, 60_000], [0.001, 0.3]),
   lostRequest: kind("broker", 4, [1_000, 60_000], [0.01, 0.3]),
+  /** Comes to its stream seconds later, as a straggler; more often where others are on the way too. */
+  lateRequest: kind("broker", 4, [5_000, 100_000], [0.003, 0.1]),
   /** A question is answered by a leader that is none any more. */
   staleRead: kind("broker", 4, [1_000, 60_000], [0.01, 0.5]),
   /** No stream hears the node, and its watches bring nothing; what it asks of others, and they of it, comes as ever. */
@@ -287,19 +289,17 @@ export const planOf = (seed: string | number): Plan => {
   const clients = drawClients(chance)
   const settings = drawSettings(chance("settings"))
   const world = chance("world")
+  const names = clients.map(({ name }) => name)
+  const faults = drawFaults(chance, topology, names, settings.leaseTtlMs)
   return {
     format: PLAN_FORMAT,
     seed: String(seed),
     topology,
     settings,
-    world: { preempt: world.pick([0, 0.01, 0.02, 0.05, 0.2]), buggify: world.happens(0.8) },
+    // Without faults all must succeed, and not every site lets it.
+    world: { preempt: world.pick([0, 0.01, 0.02, 0.05, 0.2]), buggify: faults.length > 0 && world.happens(0.85) },
     clients,
-    faults: drawFaults(
-      chance,
-      topology,
-      clients.map(({ name }) => name),
-      settings.leaseTtlMs
-    ),
+    faults,
     phases: PHASES
   }
 }
@@ -355,7 +355,7 @@ const drawSettings = (chance: Chance): Plan["settings"] => ({
   segmentBytesMax: logInt(chance, 1_000, 40_000),
   segmentAgeMaxMs: logInt(chance, 6_000, 120_000),
   indexRowsMin: logInt(chance, 4, 400),
-  leaseTtlMs: 1_000 * logInt(chance, 3, 30),
+  leaseTtlMs: 1_000 * logInt(chance, 3, 20),
   growingBytesMax: chance.happens(0.2) ? logInt(chance, 4_000, 200_000) : defaultSettings.growingBytesMax,
   channels: chance.pick([1, 2, 3, 4, 16])
 })
@@ -421,12 +421,14 @@ const MARGIN_MS = 2_000
 /** What many ask several times at one time. */
 const inBursts: ReadonlySet<OpKind> = new Set<OpKind>(["insert", "upsert", "delete", "search", "get", "count"])
 
+const isRead: ReadonlySet<OpKind> = new Set<OpKind>(["search", "get", "count"])
+
 const drawClients = (chance: (domain: string) => Chance): ReadonlyArray<Client> => {
   const general = chance("workload")
   const swarm = drawSwarm(general)
   const last = PHASES.warmUpMs + PHASES.chaosMs - MARGIN_MS
   const count = 2 + general.below(4)
-  const everyMs = logBetween(general, 890, 2_800) * (count / 3)
+  const everyMs = logBetween(general, 880, 2_700) * (count / 3)
   let id = 0
   const drawn = Array.from({ length: count }, (_, which): Client => {
     const mine = chance(`client ${which}`)
@@ -439,7 +441,10 @@ const drawClients = (chance: (domain: string) => Chance): ReadonlyArray<Client> 
     /** What it dropped just before: many make that anew at once, while what was asked of the one before is on its way. */
     let dropped: string | undefined
     /** Many ask several at one time, of one kind: then an owner has more than one append on its way. */
-    const burst = mine.happens(0.4) ? 2 + mine.below(5) : 1
+    const burst = mine.happens(0.5) ? 2 + mine.below(5) : 1
+    /** Some only read: they never wait for a write, and mostly nothing that they bring says how far they are. */
+    const isReader = which > 0 && mine.happens(0.4)
+    const weights = isReader ? swarm.weights.filter(([kind]) => isRead.has(kind)) : swarm.weights
     let left = 0
     let name = ""
     let kind: OpKind = "get"
@@ -448,7 +453,7 @@ const drawClients = (chance: (domain: string) => Chance): ReadonlyArray<Client> 
       if (left === 0) {
         left = burst
         name = draw.pick(swarm.names)
-        kind = weighted(draw, swarm.weights)
+        kind = weighted(draw, weights)
         if (!inBursts.has(kind)) left = 1
       }
       left--
@@ -459,7 +464,7 @@ const drawClients = (chance: (domain: string) => Chance): ReadonlyArray<Client> 
     }
     return {
       name: `client-${which}`,
-      manner: which > 0 && mine.happens(0.3) ? "plain" : "library",
+      manner: which > 0 && mine.happens(isReader ? 0.9 : 0.3) ? "plain" : "library",
       form: mine.pick(["binary", "json"]),
       depth: burst > 1 ? 8 : mine.pick([1, 1, 2]),
       timeoutMs: mine.pick([10_000, 10_000, 2_000, 30_000]),
@@ -502,7 +507,7 @@ const drawOp = (chance: Chance, swarm: Swarm, id: number, at: number, collection
         dimension: chance.pick([2, 4, 5, 8]),
         metric: chance.pick(["L2", "L2", "IP", "COSINE"]),
         keyType: chance.pick(["Int64", "VarChar"]),
-        shards: chance.pick([1, 1, 2, 3, 4])
+        shards: chance.pick([1, 1, 1, 1, 2, 3, 4])
       }
     case "insert":
     case "upsert":
@@ -527,6 +532,19 @@ const drawOp = (chance: Chance, swarm: Swarm, id: number, at: number, collection
   }
 }
 
+/**
+ * A node that writes logs, and mostly one more that lets clients in, if there is another to take the logs: through the
+ * second the first is still asked when it was replaced.
+ */
+const sideOf = ({ nodes }: Plan["topology"], chance: Chance): ReadonlyArray<string> => {
+  const having = (role: Role) => nodes.filter(({ roles }) => roles.includes(role)).map(({ name }) => name)
+  const owners = having("streaming-node")
+  const owner = chance.pick(owners)
+  const proxy = chance.pick(having("proxy"))
+  const isReplaced = owners.some((name) => name !== owner && name !== proxy)
+  return proxy !== owner && isReplaced && chance.happens(0.7) ? [owner, proxy] : [owner]
+}
+
 const drawFaults = (
   chance: (domain: string) => Chance,
   topology: Plan["topology"],
@@ -542,7 +560,8 @@ const drawFaults = (
     const mine = chance(`fault ${kind}`)
     const { lengthMs, most, strength, target }: FaultKind = faultKinds[kind]
     const isLoss = losses.has(kind)
-    const there = mine.happens(isLoss ? 0.9 : 0.4)
+    const isCut = kind === "streamCut"
+    const there = mine.happens(isLoss ? 0.9 : isCut ? 0.6 : 0.4)
     if (!there || (isLoss && topology.profile !== "power loss")) continue
     const count = logInt(mine, 1, most)
     // A network treats clients like everybody; they are not killed, for then nobody could say what they saw.
@@ -550,22 +569,22 @@ const drawFaults = (
     for (let i = 0; i < count; i++) {
       const [shortest, longest] = lengthMs
       // Many a cut is so long that another takes the node's place, of which it hears nothing.
-      const isReplaced = kind === "streamCut" && mine.happens(0.5)
-      const drawnMs = longest === 0 ? 0 : logInt(mine, isReplaced ? 2 * leaseTtlMs : shortest, longest)
+      const isReplaced = isCut && mine.happens(0.6)
+      const drawnMs = longest === 0 ? 0 : logInt(mine, isReplaced ? 3 * leaseTtlMs : shortest, longest)
       // What was lost stays lost, and little can be done with it: that comes when there is much to lose.
       const from = isLoss ? PHASES.chaosMs / 2 : 0
       const at = PHASES.warmUpMs + from + mine.below(PHASES.chaosMs - from)
       const sign = (kind === "clockStep" || kind === "clockDrift") && mine.happens(0.5) ? -1 : 1
-      faults.push({
-        id: id++,
+      const struck = target !== "node" ? [target] : isReplaced ? sideOf(topology, mine) : [mine.pick(able)]
+      const fault = {
         kind,
-        target: target === "node" ? mine.pick(able) : target,
         at,
         lengthMs: Math.min(drawnMs, PHASES.warmUpMs + PHASES.chaosMs - at),
         ...(strength === undefined ? {} : { strength: sign * rounded(logBetween(mine, ...strength)) }),
         ...(kind === "partition" ? { ways: mine.pick(["up", "down", "both", "both"] as const) } : {}),
         ...(kind === "election" ? { how: mine.pick(["step down", "crash", "pause", "cut off"] as const) } : {})
-      })
+      }
+      for (const one of struck) faults.push({ id: id++, target: one, ...fault })
     }
   }
   // The servers lose power alone, or with all nodes, or with all but the proxies: who remembers what is lost?

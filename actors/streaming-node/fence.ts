@@ -137,6 +137,7 @@ const attempt = Effect.fnUntraced(function* (
   if (gone !== undefined) return gone
   const other = yield* replaced(log, who, chain)
   if (other !== undefined) return other
+  const begun = chain.sequence
   const isSlow = state.last > chain.sequence && (yield* buggify("a log is read one message at a time"))
   const last = isSlow ? chain.sequence + 1 : state.last
   if (last > chain.sequence) yield* readOn(log, who, incarnation, chain, met, last, onRecord)
@@ -163,6 +164,9 @@ const attempt = Effect.fnUntraced(function* (
   }
   const { bytes, hash } = encodeRecord(header, [])
   yield* stall("before a fence", 15_000)
+  // Who asks again for what was read back in a doubt is answered meanwhile, and others ask what comes of that.
+  const isReadBack = incarnation > 1 && chain.sequence > begun
+  if (isReadBack && (yield* buggify("the fence of a doubt comes late"))) yield* Effect.sleep(limits.requestTimeoutMs)
   const before = chain.sequence
   const outcome = yield* log.appendBatch(who.channel, batchOf(header, bytes), before)
   // Refused: somebody was faster, or the last try landed after all. Ambiguous: the next try finds it by its nonce, or sends it again.

@@ -14,7 +14,7 @@ import { limits } from "../../protocols/limits.ts"
 import { encodeRecord, type Entry, entryBytes, type LogRecord, type RecordHeader } from "../../protocols/record.ts"
 import type { Written } from "../../protocols/streaming-node.ts"
 import { later, type Timestamp } from "../../protocols/timestamp.ts"
-import { buggify, stall } from "../../runtime/buggify.ts"
+import { buggify, Sites, stall } from "../../runtime/buggify.ts"
 import type { Signal } from "../../runtime/signal.ts"
 import { Log } from "../../storage/log.ts"
 import { ambiguous, type Outcome } from "../../storage/outcome.ts"
@@ -102,7 +102,10 @@ export const write = Effect.fnUntraced(function* (
   let previous = chain.hash
   let lastTickMs = -Infinity
   queue.issued = lsn
-  const eagerDepth = (yield* buggify("each request goes out at once")) ? limits.pipelineDepth : EAGER_DEPTH
+  const sites = yield* Sites
+  /** Each request is a record, until the pipeline is empty again. */
+  let isAtOnce = false
+  const atOnce = () => (isAtOnce ||= sites.fires("each request goes out at once"))
 
   const headerOf = (kind: "rows" | "tick", timestamp: Timestamp): RecordHeader => ({
     ...who,
@@ -116,8 +119,8 @@ export const write = Effect.fnUntraced(function* (
 
   // Never interrupted half-way: a record that was sent is known to be in flight.
   const send = Effect.fnUntraced(function* (header: RecordHeader, bytesMax: number) {
-    const isSmall = yield* buggify("a record of one request")
-    const pending = header.kind === "rows" ? queue.take(isSmall ? 0 : bytesMax) : []
+    if (inFlight.length === 0) isAtOnce = false
+    const pending = header.kind === "rows" ? queue.take(atOnce() ? 0 : bytesMax) : []
     const entries = pending.map(({ entry }) => entry)
     const { bytes, hash } = encodeRecord(header, entries)
     const isLost = pending.length > 0 && (yield* buggify("an append is lost"))
@@ -132,7 +135,8 @@ export const write = Effect.fnUntraced(function* (
 
   const wantsRecord = () =>
     queue.waiting.length > 0 &&
-    (inFlight.length < eagerDepth || (queue.bytes >= WORTH_BYTES && inFlight.length < limits.pipelineDepth))
+    (inFlight.length < EAGER_DEPTH ||
+      (inFlight.length < limits.pipelineDepth && (queue.bytes >= WORTH_BYTES || atOnce())))
 
   /** A tick is needed if no record in flight does its work; one is in flight at most, for all who wait. */
   const wantsTick = () =>

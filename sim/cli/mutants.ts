@@ -120,8 +120,7 @@ const chosen = (
   const bugs = mutants.filter(isNamed)
   const hollow = hollows.filter(isNamed)
   if (drawn === undefined) return { bugs, hollow }
-  const visible = bugs.filter(({ isElusive }) => isElusive !== true)
-  return { bugs: drawnFrom(drawn, visible, DRAWN_BUGS), hollow: drawnFrom(drawn, hollow, DRAWN_HOLLOWS) }
+  return { bugs: drawnFrom(drawn, bugs, DRAWN_BUGS), hollow: drawnFrom(drawn, hollow, DRAWN_HOLLOWS) }
 }
 
 /** Says what became of each, and answers with which code to end. */
