@@ -136,7 +136,7 @@ export const faultKinds = {
   /** A read ends in the middle; a watch breaks and begins anew. */
   broken: kind("broker", 4, [1_000, 60_000], [0.001, 0.2]),
   /** All servers lose what they had not synced: profile "power loss" alone. */
-  powerLoss: kind("broker", 3, [500, 10_000], [1, 200]),
+  powerLoss: kind("broker", 3, [500, 10_000], [3, 200]),
   /** Past so many bytes a channel refuses everything. */
   logFull: kind("log", 2, [5_000, 40_000], [1_000, 100_000]),
   objectError: kind("objects", 4, [1_000, 60_000], [0.01, 0.7]),
@@ -284,13 +284,14 @@ const PHASES: Plan["phases"] = { warmUpMs: 10_000, chaosMs: 150_000, convergeMs:
 
 export const planOf = (seed: string | number): Plan => {
   const chance = (domain: string) => chanceOf(`${seed} ${domain}`)
-  const drawn = drawTopology(chance("topology"))
-  const topology = drawn.profile === "power loss" && chance("door").happens(0.5) ? withOneDoor(drawn) : drawn
-  const clients = drawClients(chance)
+  const whole = drawTopology(chance("topology"))
+  const topology = whole.profile === "power loss" && chance("door").happens(0.5) ? withOneDoor(whole) : whole
+  const drawn = drawClients(chance)
   const settings = drawSettings(chance("settings"))
   const world = chance("world")
-  const names = clients.map(({ name }) => name)
+  const names = drawn.map(({ name }) => name)
   const faults = drawFaults(chance, topology, names, settings.leaseTtlMs)
+  const clients = flushingBefore(faults, chance("flushes"), drawn)
   return {
     format: PLAN_FORMAT,
     seed: String(seed),
@@ -360,8 +361,19 @@ const drawSettings = (chance: Chance): Plan["settings"] => ({
   channels: chance.pick([1, 2, 3, 4, 16])
 })
 
+type Shape = Pick<Extract<Op, { readonly kind: "create" }>, "dimension" | "metric" | "keyType" | "shards">
+
+const drawShape = (chance: Chance): Shape => ({
+  dimension: chance.pick([2, 4, 5, 8]),
+  metric: chance.pick(["L2", "L2", "IP", "COSINE"]),
+  keyType: chance.pick(["Int64", "VarChar"]),
+  shards: chance.pick([1, 1, 1, 2, 3, 4])
+})
+
 /** How a run asks: what kinds, how often each, of how many keys. */
 interface Swarm {
+  /** What most collections are like. */
+  readonly usual: Shape
   readonly names: ReadonlyArray<string>
   readonly weights: ReadonlyArray<readonly [OpKind, number]>
   readonly keys: number
@@ -378,7 +390,7 @@ const opKinds: ReadonlyArray<readonly [kind: OpKind, most: number]> = [
   ["search", 1],
   ["get", 1],
   ["count", 0.7],
-  ["drop", 0.06],
+  ["drop", 0.12],
   ["create", 0.04],
   ["list", 0.3],
   ["stats", 0.1]
@@ -395,6 +407,7 @@ const drawSwarm = (chance: Chance): Swarm => {
   const levels = consistencies.filter((level) => chance.happens(level === "Strong" ? 0.9 : 0.5))
   const drops = drawn.find(([kind]) => kind === "drop")?.[1] ?? 0
   return {
+    usual: drawShape(chance),
     names: ["books", "films", "songs"].slice(0, 1 + chance.below(3)),
     weights: [
       ...drawn,
@@ -428,7 +441,7 @@ const drawClients = (chance: (domain: string) => Chance): ReadonlyArray<Client> 
   const swarm = drawSwarm(general)
   const last = PHASES.warmUpMs + PHASES.chaosMs - MARGIN_MS
   const count = 2 + general.below(4)
-  const everyMs = logBetween(general, 880, 2_700) * (count / 3)
+  const everyMs = logBetween(general, 840, 2_500) * (count / 3)
   let id = 0
   const drawn = Array.from({ length: count }, (_, which): Client => {
     const mine = chance(`client ${which}`)
@@ -464,7 +477,7 @@ const drawClients = (chance: (domain: string) => Chance): ReadonlyArray<Client> 
     }
     return {
       name: `client-${which}`,
-      manner: which > 0 && mine.happens(isReader ? 0.9 : 0.3) ? "plain" : "library",
+      manner: which > 0 && mine.happens(isReader ? 0.8 : 0.3) ? "plain" : "library",
       form: mine.pick(["binary", "json"]),
       depth: burst > 1 ? 8 : mine.pick([1, 1, 2]),
       timeoutMs: mine.pick([10_000, 10_000, 2_000, 30_000]),
@@ -490,6 +503,28 @@ const lookingAtWrites = (chance: Chance, clients: ReadonlyArray<Client>): Readon
   return clients.map((client) => ({ ...client, ops: client.ops.map(look) }))
 }
 
+const FLUSHED_BEFORE_MS: readonly [number, number] = [50, 3_000]
+
+/** Much is flushed just before power is lost: what the log loses is then in a manifest, or nearly. */
+const flushingBefore = (
+  faults: ReadonlyArray<Fault>,
+  chance: Chance,
+  clients: ReadonlyArray<Client>
+): ReadonlyArray<Client> => {
+  let id = clients.reduce((most, { ops }) => ops.reduce((most, op) => Math.max(most, op.id), most), 0)
+  const collections = [...new Set(clients.flatMap(({ ops }) => ops.map(({ collection }) => collection)))]
+  const flushes = faults
+    .filter(({ kind }) => kind === "powerLoss")
+    .flatMap(({ at }) =>
+      collections.map((collection): Op => {
+        const before = Math.round(logBetween(chance, ...FLUSHED_BEFORE_MS))
+        return { kind: "flush", id: ++id, at: at - before, collection }
+      })
+    )
+  const inOrder = (ops: ReadonlyArray<Op>) => [...ops, ...flushes].toSorted((a, b) => a.at - b.at)
+  return clients.map((client, which) => (which === 0 ? { ...client, ops: inOrder(client.ops) } : client))
+}
+
 const drawLevel = (chance: Chance, swarm: Swarm): Level => {
   const consistency = chance.pick(swarm.consistencies)
   return chance.happens(swarm.travel) ? { consistency, travel: rounded(chance.next()) } : { consistency }
@@ -501,14 +536,8 @@ const drawOp = (chance: Chance, swarm: Swarm, id: number, at: number, collection
   const output = () => chance.pick(["keys", "fields", "vector", "all", "all"] as const)
   switch (kind) {
     case "create":
-      return {
-        kind,
-        ...base,
-        dimension: chance.pick([2, 4, 5, 8]),
-        metric: chance.pick(["L2", "L2", "IP", "COSINE"]),
-        keyType: chance.pick(["Int64", "VarChar"]),
-        shards: chance.pick([1, 1, 1, 1, 2, 3, 4])
-      }
+      // Mostly as it was before: then what was meant for the one before fits.
+      return { kind, ...base, ...(chance.happens(0.7) ? swarm.usual : drawShape(chance)) }
     case "insert":
     case "upsert":
     case "delete":
@@ -591,7 +620,7 @@ const drawFaults = (
   const crowd = chance("power")
   for (const { at, kind, lengthMs } of [...faults]) {
     if (kind !== "powerLoss") continue
-    const who = crowd.pick(["nobody", "all", "others"] as const)
+    const who = crowd.pick(["nobody", "all", "all", "others"] as const)
     for (const { name, roles } of topology.nodes) {
       const falls = who === "all" || (who === "others" && !roles.includes("proxy"))
       if (falls) faults.push({ id: id++, kind: "crash", target: name, at, lengthMs })

@@ -90,7 +90,16 @@ const DEPOSED = failure("deposed", "another coordinator has taken over")
 const DECIDE_AGAIN_MS = 50
 /** A change touches a few keys; so many leave room for the last one. */
 const GROUP_KEYS = limits.commitKeysMax / 2
-const SMALL_ID = 36 ** 3
+const LONG_ID = 36 ** 4
+
+/** The number of a name that is longer by a digit than that of a collection in use, and above `last`; undefined if there is none. */
+const longerThanAnother = (view: View, prefix: string, last: number): number | undefined => {
+  for (const { id, state } of view.all("collection")) {
+    const longer = id.startsWith(prefix) ? 36 * Number.parseInt(id.slice(prefix.length), 36) : 0
+    if (state === "ready" && longer > last && longer < LONG_ID) return longer
+  }
+  return undefined
+}
 
 /** Begins with what a takeover found at `head`, in the present scope. */
 export const makeTruth = Effect.fnUntraced(function* (
@@ -259,10 +268,11 @@ export const makeTruth = Effect.fnUntraced(function* (
     epoch,
     changed,
     newId: () => {
-      // So that one name begins like another; a short run has not enough of them.
-      const isLonger = ids < SMALL_ID && sites.fires("a name is a digit longer than the last")
-      ids = isLonger ? 36 ** ids.toString(36).length : ids + 1
-      return `${epoch.toString(36)}-${ids.toString(36)}`
+      const prefix = `${epoch.toString(36)}-`
+      // In a long life one name begins like another; a short one has not enough of them.
+      const isLonger = sites.fires("a name is a digit longer than another")
+      ids = (isLonger ? longerThanAnother(view, prefix, ids) : undefined) ?? ids + 1
+      return `${prefix}${ids.toString(36)}`
     },
     commit: (change) =>
       Effect.suspend(() => {

@@ -13,7 +13,7 @@ import type { RequestId } from "../../protocols/record.ts"
 import { CLIENT_SUBJECTS, type CollectionVerb, isWriting, parseSubject, type Target } from "../../protocols/subjects.ts"
 import { later, TIMESTAMP_ZERO } from "../../protocols/timestamp.ts"
 import { Bus, errorReply, type Message, type Reply } from "../../runtime/bus.ts"
-import { stall } from "../../runtime/buggify.ts"
+import { buggify } from "../../runtime/buggify.ts"
 import { Catalog } from "../../runtime/catalog.ts"
 import { nonce } from "../nonce.ts"
 import {
@@ -314,11 +314,14 @@ export const proxy = Effect.gen(function* () {
       : onDatabase(target.database, target.verb, asked)
   }
 
+  // Whoever asks may have asked another proxy by then, and much may have happened.
+  const beLate = Effect.flatMap(buggify("a proxy is late"), (isLate) =>
+    isLate ? Effect.sleep(limits.requestTimeoutMs) : Effect.void
+  )
   yield* bus.serve(CLIENT_SUBJECTS, { queue: QUEUE }, (message) => {
     counts.requests++
     const isWrite = isWriting(message.subject)
-    // Whoever asks may have asked another proxy by then, and much may have happened.
-    const handled = isWrite ? Effect.andThen(stall("a proxy is late", 20_000), () => handle(message)) : handle(message)
+    const handled = isWrite ? Effect.andThen(beLate, () => handle(message)) : handle(message)
     return Effect.catch(handled, (given) =>
       Effect.sync(() => {
         const error = afterTries(given, undefined, isWrite)

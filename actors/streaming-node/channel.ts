@@ -44,6 +44,7 @@ type Event = Parameters<Self<typeof channelLifecycle>["advance"]>[0]
 
 const RETRY_MS = 100
 const CHECKPOINT_MS = 500
+const CHECKPOINT_LATE_MS = 5_000
 const WRITER_GRANT = 4_096
 const FEW_REQUESTS = 32
 const HASTE_MS = 5
@@ -303,7 +304,7 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
       }
       if (moved && (yield* buggify("an owner begins anew"))) return end({ type: "Restart" }, "it began anew by itself")
       // Not more often than this, and not at all while nothing happens.
-      yield* Effect.sleep(CHECKPOINT_MS)
+      yield* Effect.sleep((yield* buggify("a checkpoint comes late")) ? CHECKPOINT_LATE_MS : CHECKPOINT_MS)
       if (self.full) {
         // It refuses what would make something happen, so it looks by itself whether it has room again.
         self.learnLog(yield* log.open(channel))
