@@ -61,7 +61,7 @@ export const handOff = Effect.fnUntraced(function* (
     }
   }
   if (yield* buggify("a view that is loaded is not adopted")) return "not adopted yet"
-  yield* stall("between a load and the view", 2_000)
+  yield* stall("between a load and the view", 15_000)
   // While the nodes loaded, an even newer manifest may have come: this one is still a right view, and the next try takes that.
   shard.adopt({ manifest, holders })
   shard.viewStale = owner.manifest(shard).version > manifest.version
