@@ -431,10 +431,9 @@ const weighted = <A>(chance: Chance, from: ReadonlyArray<readonly [A, number]>):
 }
 
 const MARGIN_MS = 2_000
+const readKinds: ReadonlySet<OpKind> = new Set<OpKind>(["search", "get", "count"])
 /** What many ask several times at one time. */
-const inBursts: ReadonlySet<OpKind> = new Set<OpKind>(["insert", "upsert", "delete", "search", "get", "count"])
-
-const isRead: ReadonlySet<OpKind> = new Set<OpKind>(["search", "get", "count"])
+const inBursts: ReadonlySet<OpKind> = new Set<OpKind>(["insert", "upsert", "delete", ...readKinds])
 
 const drawClients = (chance: (domain: string) => Chance): ReadonlyArray<Client> => {
   const general = chance("workload")
@@ -457,7 +456,7 @@ const drawClients = (chance: (domain: string) => Chance): ReadonlyArray<Client> 
     const burst = mine.happens(0.5) ? 2 + mine.below(5) : 1
     /** Some only read: they never wait for a write, and mostly nothing that they bring says how far they are. */
     const isReader = which > 0 && mine.happens(0.4)
-    const weights = isReader ? swarm.weights.filter(([kind]) => isRead.has(kind)) : swarm.weights
+    const weights = isReader ? swarm.weights.filter(([kind]) => readKinds.has(kind)) : swarm.weights
     let left = 0
     let name = ""
     let kind: OpKind = "get"

@@ -90,6 +90,7 @@ const DEPOSED = failure("deposed", "another coordinator has taken over")
 const DECIDE_AGAIN_MS = 50
 /** A change touches a few keys; so many leave room for the last one. */
 const GROUP_KEYS = limits.commitKeysMax / 2
+/** No name is made longer than this: four digits and more show nothing new. */
 const LONG_ID = 36 ** 4
 
 /** The number of a name that is longer by a digit than that of a collection in use, and above `last`; undefined if there is none. */

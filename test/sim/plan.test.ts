@@ -69,6 +69,30 @@ describe("a plan", () => {
     })
   })
 
+  it("has what rare mistakes need: clients that only read, owners that are cut off with a proxy, flushes before a loss", () => {
+    const reads: ReadonlySet<OpKind> = new Set<OpKind>(["search", "get", "count"])
+    const plans = Array.from({ length: 200 }, (_, seed) => planOf(seed))
+    const many = (has: (plan: Plan) => boolean) => assert.isAbove(plans.filter(has).length, 20)
+    many(({ clients }) => clients.some(({ ops }) => ops.length > 10 && ops.every(({ kind }) => reads.has(kind))))
+    many(({ faults }) => {
+      const cuts = faults.filter(({ kind }) => kind === "streamCut")
+      return cuts.some((one) => cuts.some(({ at, target }) => at === one.at && target !== one.target))
+    })
+    for (const { clients, faults, world } of plans) {
+      const all = clients.flatMap(({ ops }) => ops)
+      for (const { at, kind } of faults) {
+        const isBefore = (op: (typeof all)[number]) => op.kind === "flush" && op.at < at && op.at >= at - 3_000
+        if (kind === "powerLoss") assert.isTrue(all.some(isBefore))
+      }
+      for (const { ops } of clients)
+        assert.deepStrictEqual(
+          ops,
+          ops.toSorted((a, b) => a.at - b.at)
+        )
+      if (faults.length === 0) assert.isFalse(world.buggify)
+    }
+  })
+
   it("is refused if no run can be made of it, with what is wrong", () => {
     const plan = planOf(1)
     const specified: Plan = { ...plan, topology: { ...plan.topology, profile: "as specified" } }

@@ -261,7 +261,7 @@ export const createHeard = (log: Log["Service"], channel: number): Effect.Effect
     eventually(
       Effect.filterOrFail(
         Effect.flatten(log.append(channel, bytesOf("is anybody there"), Number.MAX_SAFE_INTEGER - 1)),
-        (outcome) => outcome._tag !== "Unavailable",
+        (outcome) => tagOf(outcome) === "conflict",
         () => new StorageError({ reason: "unavailable", detail: `channel ${channel} was made, and is not heard of` })
       )
     )
