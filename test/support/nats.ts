@@ -24,7 +24,7 @@ export interface Nats {
   readonly restart: (index: number) => Promise<void>
   /** Which of the servers bears that name, as a stream's leader is named. */
   readonly indexOf: (serverName: string) => number
-  /** Waits until a stream can be made and all its replicas have come: after a start or a restart. */
+  /** Waits until a stream can be made on all servers, which must be up: after a start or a restart. */
   readonly usable: () => Promise<void>
   /** Ends all servers and removes their folders. */
   readonly stop: () => Promise<void>
@@ -44,17 +44,27 @@ const startAll = async (all: ReadonlyArray<NatsServerOptions>, folder: string): 
     running[index]?.process.kill(name)
   }
 
-  // JetStream answers before it can be used: the meta leader, and its peers, come later. Making a stream proves it.
+  // JetStream answers before it can be used: the meta leader, and its peers, come later. Making a stream proves it, if
+  // that is done twice. One that was there before counts as a peer also while it is down, so the first must have come to
+  // all. And the moment it is back it cannot be chosen ("peer offline") until it was heard of, some 200 ms later.
   const usable = async () => {
     const deadline = performance.now() + 60_000
     for (;;) {
       let nc: Awaited<ReturnType<typeof connect>> | undefined
       try {
         nc = await connect({ servers: [...urls], timeout: 2_000, maxReconnectAttempts: 1 })
-        const manager = await jetstreamManager(nc, { timeout: 5_000 })
+        const { streams } = await jetstreamManager(nc, { timeout: 5_000 })
         const name = `PROBE_${process.pid}`
-        await manager.streams.add({ name, subjects: [`probe.${process.pid}`], num_replicas: all.length })
-        await manager.streams.delete(name)
+        const probe = { name, subjects: [`probe.${process.pid}`], num_replicas: all.length }
+        let { cluster } = await streams.add(probe)
+        while (cluster?.replicas?.some(({ current, offline }) => !current || offline) === true) {
+          if (performance.now() > deadline) throw new Error(`not at all replicas: ${JSON.stringify(cluster)}`)
+          await sleep(20)
+          cluster = (await streams.info(name)).cluster
+        }
+        await streams.delete(name)
+        await streams.add(probe)
+        await streams.delete(name)
         return
       } catch (cause) {
         if (performance.now() > deadline) throw new Error("JetStream did not become usable", { cause })
