@@ -89,7 +89,7 @@ const main = async (): Promise<number> => {
     case undefined: {
       const folder = out ?? join(tmpdir(), `elanus-sim-${process.pid}`)
       if (seed !== undefined) {
-        const { planOf } = await import("./plan.ts")
+        const { planOf } = await import("./draw.ts")
         const { runOne } = await import("./cli/one.ts")
         return runOne(planOf(seed), pool, say, folder)
       }

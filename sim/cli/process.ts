@@ -20,7 +20,8 @@ process.getBuiltinModule = ((name: string) =>
   name === "node:async_hooks" ? undefined : getBuiltinModule(name)) as typeof getBuiltinModule
 await plantBug(process.argv[2])
 // Only now: what was imported before would be without the bug.
-const { decodePlan, planOf } = await import("../plan.ts")
+const { planOf } = await import("../draw.ts")
+const { decodePlan } = await import("../plan.ts")
 const { runPlan } = await import("../run.ts")
 const { sealed } = await import("../sealed.ts")
 const { summaryOf } = await import("../summary.ts")

@@ -1,6 +1,7 @@
 /** Plans: drawn from a seed alone, the same each time; read back as they were written; and refused if no run can be made of them. */
 import { assert, describe, it } from "vitest"
-import { decodePlan, encodePlan, faultKinds, type OpKind, type Plan, planOf, planProblem } from "../../sim/plan.ts"
+import { planOf } from "../../sim/draw.ts"
+import { decodePlan, encodePlan, faultKinds, type OpKind, type Plan, planProblem } from "../../sim/plan.ts"
 import { forSeeds } from "../support/seeds.ts"
 
 const opsOf = ({ clients }: Plan) => clients.flatMap(({ ops }) => ops)

@@ -1,7 +1,7 @@
 /** The page of a run says what is wrong and shows who did what when, and needs nothing that is not in it. */
 import { assert, describe, it } from "vitest"
 import { violation } from "../../sim/checks/evidence.ts"
-import { planOf } from "../../sim/plan.ts"
+import { planOf } from "../../sim/draw.ts"
 import { report } from "../../sim/report.ts"
 import { runPlan } from "../../sim/run.ts"
 

@@ -7,7 +7,8 @@ import { promisify } from "node:util"
 import { assert, describe, it } from "vitest"
 import { goldenDifferences } from "../../sim/cli/golden.ts"
 import { Pool } from "../../sim/cli/pool.ts"
-import { type Plan, planOf } from "../../sim/plan.ts"
+import { planOf } from "../../sim/draw.ts"
+import type { Plan } from "../../sim/plan.ts"
 
 const root = join(import.meta.dirname, "../..")
 const run = promisify(execFile)

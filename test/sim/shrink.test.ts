@@ -1,7 +1,8 @@
 /** Plans are made smaller to what is needed and no further, in any order of what ends first, and within their time. */
 import { assert, describe, it } from "vitest"
 import { onlyOps, opsOf } from "../../sim/cuts.ts"
-import { encodePlan, type Fault, type Plan, planOf, planProblem } from "../../sim/plan.ts"
+import { planOf } from "../../sim/draw.ts"
+import { encodePlan, type Fault, type Plan, planProblem } from "../../sim/plan.ts"
 import type { Shown } from "../../sim/search.ts"
 import { shrink, sizeOf } from "../../sim/shrink.ts"
 import { chanceOf } from "../../sim/world.ts"
