@@ -24,9 +24,15 @@ export const Sites = Context.Reference<Sites>("elanus/runtime/Sites", {
 export const buggify = (site: string): Effect.Effect<boolean> =>
   Effect.withFiberSucceed((fiber) => fiber.getRef(Sites).fires(site))
 
-/** Stands still for up to `mostMs`, if the site fires. */
-export const stall = (site: string, mostMs: number): Effect.Effect<void> =>
+/** Stands still for as long as `msOf` says, if the site fires. */
+const sleepAt = (site: string, msOf: (sites: Sites) => number): Effect.Effect<void> =>
   Effect.withFiber((fiber) => {
     const sites = fiber.getRef(Sites)
-    return sites.fires(site) ? Effect.sleep(sites.time(mostMs)) : Effect.void
+    return sites.fires(site) ? Effect.sleep(msOf(sites)) : Effect.void
   })
+
+/** Stands still for up to `mostMs`, if the site fires. */
+export const stall = (site: string, mostMs: number): Effect.Effect<void> => sleepAt(site, (sites) => sites.time(mostMs))
+
+/** Stands still for `ms`, if the site fires: where only much makes a difference. */
+export const late = (site: string, ms: number): Effect.Effect<void> => sleepAt(site, () => ms)

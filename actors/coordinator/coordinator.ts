@@ -12,7 +12,7 @@ import { NodeProtocol } from "../../protocols/node.ts"
 import { utf8 } from "../../protocols/wire.ts"
 import { activate } from "../../runtime/actor.ts"
 import type { Bus } from "../../runtime/bus.ts"
-import { buggify, Sites, stall } from "../../runtime/buggify.ts"
+import { buggify, late, Sites, stall } from "../../runtime/buggify.ts"
 import { Catalog } from "../../runtime/catalog.ts"
 import { makeLiveness } from "../../runtime/membership.ts"
 import { Node } from "../../runtime/node.ts"
@@ -110,15 +110,13 @@ export const coordinator = Effect.gen(function* () {
   /** Who is late to renew is late to hear of a successor, and what it gives out and decides till then counts for nothing. */
   const attention = Semaphore.makeUnsafe(1)
   const unaware = attention.withPermit(stall("before a deposed coordinator is silent", 10_000))
-  const late = Effect.flatMap(buggify("a coordinator renews its lease too late"), (isLate) =>
-    isLate ? Effect.sleep(2 * node.settings.leaseTtlMs) : Effect.void
-  )
+  const lateToRenew = attention.withPermit(late("a coordinator renews its lease too late", 2 * node.settings.leaseTtlMs))
 
   const renew = Effect.gen(function* () {
     while (true) {
       yield* Effect.sleep(node.settings.leaseTtlMs / 3)
       if (yield* buggify("a coordinator steps down")) return { type: "Deposed" } as const
-      yield* attention.withPermit(late)
+      yield* lateToRenew
       const outcome = yield* leases.put(leaseKey.coordinator, lease, revision, node.settings.leaseTtlMs)
       if (outcome._tag === "Done") {
         revision = outcome.value

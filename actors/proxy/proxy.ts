@@ -13,7 +13,7 @@ import type { RequestId } from "../../protocols/record.ts"
 import { CLIENT_SUBJECTS, type CollectionVerb, isWriting, parseSubject, type Target } from "../../protocols/subjects.ts"
 import { later, TIMESTAMP_ZERO } from "../../protocols/timestamp.ts"
 import { Bus, errorReply, type Message, type Reply } from "../../runtime/bus.ts"
-import { buggify } from "../../runtime/buggify.ts"
+import { late } from "../../runtime/buggify.ts"
 import { Catalog } from "../../runtime/catalog.ts"
 import { nonce } from "../nonce.ts"
 import {
@@ -315,9 +315,7 @@ export const proxy = Effect.gen(function* () {
   }
 
   // Whoever asks may have asked another proxy by then, and much may have happened.
-  const beLate = Effect.flatMap(buggify("a proxy is late"), (isLate) =>
-    isLate ? Effect.sleep(limits.requestTimeoutMs) : Effect.void
-  )
+  const beLate = late("a proxy is late", limits.requestTimeoutMs)
   yield* bus.serve(CLIENT_SUBJECTS, { queue: QUEUE }, (message) => {
     counts.requests++
     const isWrite = isWriting(message.subject)

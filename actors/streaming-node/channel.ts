@@ -12,7 +12,7 @@ import { type Entry, type LogRecord, requestKey } from "../../protocols/record.t
 import type { ReadAt, ReadTime, Route, ShardStats, Write, Written } from "../../protocols/streaming-node.ts"
 import type { Timestamp } from "../../protocols/timestamp.ts"
 import { activate, type Self } from "../../runtime/actor.ts"
-import { buggify, Sites, stall } from "../../runtime/buggify.ts"
+import { buggify, late, Sites, stall } from "../../runtime/buggify.ts"
 import { Catalog } from "../../runtime/catalog.ts"
 import { Node } from "../../runtime/node.ts"
 import { provider } from "../../runtime/provide.ts"
@@ -304,7 +304,8 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
       }
       if (moved && (yield* buggify("an owner begins anew"))) return end({ type: "Restart" }, "it began anew by itself")
       // Not more often than this, and not at all while nothing happens.
-      yield* Effect.sleep((yield* buggify("a checkpoint comes late")) ? CHECKPOINT_LATE_MS : CHECKPOINT_MS)
+      yield* late("a checkpoint comes late", CHECKPOINT_LATE_MS)
+      yield* Effect.sleep(CHECKPOINT_MS)
       if (self.full) {
         // It refuses what would make something happen, so it looks by itself whether it has room again.
         self.learnLog(yield* log.open(channel))

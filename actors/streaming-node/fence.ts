@@ -6,7 +6,7 @@
 import { Effect, Stream } from "effect"
 import { limits } from "../../protocols/limits.ts"
 import { decodeRecord, encodeRecord, type LogRecord, RecordDamaged, type RecordHeader } from "../../protocols/record.ts"
-import { buggify, stall } from "../../runtime/buggify.ts"
+import { buggify, late, stall } from "../../runtime/buggify.ts"
 import { Log, type LogEntry, type LogState } from "../../storage/log.ts"
 import type { StorageError } from "../../storage/outcome.ts"
 import type { Chain, Link } from "./chain.ts"
@@ -166,7 +166,7 @@ const attempt = Effect.fnUntraced(function* (
   yield* stall("before a fence", 15_000)
   // Who asks again for what was read back in a doubt is answered meanwhile, and others ask what comes of that.
   const isReadBack = incarnation > 1 && chain.sequence > begun
-  if (isReadBack && (yield* buggify("the fence of a doubt comes late"))) yield* Effect.sleep(limits.requestTimeoutMs)
+  if (isReadBack) yield* late("the fence of a doubt comes late", limits.requestTimeoutMs)
   const before = chain.sequence
   const outcome = yield* log.appendBatch(who.channel, batchOf(header, bytes), before)
   // Refused: somebody was faster, or the last try landed after all. Ambiguous: the next try finds it by its nonce, or sends it again.

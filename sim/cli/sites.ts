@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url"
 const cwd = fileURLToPath(new URL("../..", import.meta.url))
 const SOURCES = ["actors/**/*.ts", "runtime/**/*.ts"]
 /** A name is written where it is used, as it is. */
-const SITE = /\b(?:buggify|stall|fires)\(\s*"([^"]+)"/g
+const SITE = /\b(?:buggify|stall|late|fires)\(\s*"([^"]+)"/g
 
 /** Their names, in alphabetical order; one that stands in two places twice. */
 export const sitesInSources = async (): Promise<ReadonlyArray<string>> => {

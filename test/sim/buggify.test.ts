@@ -1,7 +1,7 @@
 /** Sites in the code: which fire and how often, and that none does in production. */
 import { Effect } from "effect"
 import { assert, describe, it } from "vitest"
-import { buggify, Sites, stall } from "../../runtime/buggify.ts"
+import { buggify, late, Sites, stall } from "../../runtime/buggify.ts"
 import { seedsText } from "../../sim/cli/seeds.ts"
 import { sitesInSources } from "../../sim/cli/sites.ts"
 import { type Summary, totalsOf } from "../../sim/summary.ts"
@@ -13,8 +13,8 @@ const passes = Effect.all(Array.from({ length: PASSES }, () => buggify("a")))
 describe("a site", () => {
   it("never fires where nobody says so", async () => {
     assert.isFalse((await Effect.runPromise(passes)).includes(true))
-    await Effect.runPromise(stall("b", 1_000))
-    assert.isFalse((await Effect.runPromise(Sites)).fires("c"))
+    await Effect.runPromise(Effect.andThen(stall("b", 1_000), late("c", 1_000)))
+    assert.isFalse((await Effect.runPromise(Sites)).fires("d"))
   })
 
   it("is active in a quarter of the runs, and then fires at a quarter of its passes, on every node and in every life", () => {
@@ -52,6 +52,16 @@ describe("a site", () => {
     }
     assert.isAbove(took.length, 1)
     for (const ms of took) assert.isTrue(ms >= 1 && ms <= 2_000, `${ms}`)
+  })
+
+  it("that is late is so by what it says, and by nothing where it does not fire", () => {
+    const took = new Set<number>()
+    for (let seed = 0; seed < 100; seed++) {
+      const world = new World(seed, { buggify: true, preempt: 0 })
+      world.run(late("b", 2_000))
+      took.add(world.fired.has("b") ? world.now : -world.now)
+    }
+    assert.deepStrictEqual(took, new Set([0, 2_000]))
   })
 
   it("has a name of its own", async () => {
