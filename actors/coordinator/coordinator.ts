@@ -110,7 +110,9 @@ export const coordinator = Effect.gen(function* () {
   /** Who is late to renew is late to hear of a successor, and what it gives out and decides till then counts for nothing. */
   const attention = Semaphore.makeUnsafe(1)
   const unaware = attention.withPermit(stall("before a deposed coordinator is silent", 10_000))
-  const lateToRenew = attention.withPermit(late("a coordinator renews its lease too late", 2 * node.settings.leaseTtlMs))
+  const lateToRenew = attention.withPermit(
+    late("a coordinator renews its lease too late", 2 * node.settings.leaseTtlMs)
+  )
 
   const renew = Effect.gen(function* () {
     while (true) {
