@@ -19,6 +19,8 @@ export interface Route {
   readonly knownEpoch: bigint
   readonly knownLsn: number
   readonly collection: string
+  /** The revision of the metadata at which the sender knows the collection; 0: it has only been told of it. */
+  readonly schema: number
   readonly shard: number
 }
 
@@ -40,6 +42,7 @@ const writeRoute = (writer: Writer, route: Route): Writer =>
     .u64(route.epoch)
     .u64(route.knownEpoch)
     .count(route.knownLsn)
+    .count(route.schema)
     .text(route.collection)
 const readRoute = (reader: Reader): Route => {
   const channel = reader.u16()
@@ -47,7 +50,8 @@ const readRoute = (reader: Reader): Route => {
   const epoch = reader.u64()
   const knownEpoch = reader.u64()
   const knownLsn = reader.count()
-  return { channel, shard, epoch, knownEpoch, knownLsn, collection: reader.text() }
+  const schema = reader.count()
+  return { channel, shard, epoch, knownEpoch, knownLsn, schema, collection: reader.text() }
 }
 const writeTime = (writer: Writer, time: ReadTime): Writer =>
   writer.u64(time.timestamp).u8(READ_TIMES.indexOf(time._tag))
@@ -242,6 +246,7 @@ const RouteSchema = Schema.Struct({
   knownEpoch: Schema.BigInt,
   knownLsn: Schema.Int,
   collection: Schema.String,
+  schema: Schema.Int,
   shard: Schema.Int
 })
 

@@ -116,6 +116,7 @@ export const makeRouting = Effect.gen(function* () {
         knownEpoch: isOfThisLog ? known.epoch : 0n,
         knownLsn: isOfThisLog ? known.lsn : 0,
         collection: collection.id,
+        schema: catalog.schema(collection.id),
         shard
       }
       return Effect.map(owners.call(node, name, payload(route, Math.ceil(budgetMs * PATIENCE)), budgetMs), (answer) => {

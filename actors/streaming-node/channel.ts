@@ -352,16 +352,23 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
 
     const notThere = ({ collection }: Route) =>
       failure("collection-not-found", `no collection ${collection} on channel ${channel}`)
+    const notHeardOf = ({ collection }: Route) =>
+      failure("moved", `the owner of channel ${channel} has not heard of collection ${collection} yet`)
 
     const shardFor = (mine: Owner, route: Route): Effect.Effect<Shard, ElanusError> => {
       const known = mine.shardOf(route.collection, route.shard)
       if (known !== undefined) return Effect.succeed(known)
-      // Made a moment ago, perhaps: our watch may be behind the one who sent this.
+      // Made a moment ago, perhaps: our watch may be behind the one who sent this, and then nobody knows yet that it is gone.
+      const isBehind = () => route.schema === 0 || catalog.head() < route.schema
       const made = () => (catalog.collection(route.collection)?.state ?? "creating") !== "creating"
-      return Effect.flatMap(catalog.changed.within(limits.evidenceMs, made), () => {
-        const shard = mine.shardOf(route.collection, route.shard)
-        return shard === undefined ? Effect.fail(notThere(route)) : Effect.succeed(shard)
-      })
+      return Effect.flatMap(
+        catalog.changed.within(limits.evidenceMs, () => made() || !isBehind()),
+        () => {
+          const shard = mine.shardOf(route.collection, route.shard)
+          if (shard !== undefined) return Effect.succeed(shard)
+          return Effect.fail(isBehind() ? notHeardOf(route) : notThere(route))
+        }
+      )
     }
 
     const outcomeOf = ({ answer }: Pending): Effect.Effect<Written, ElanusError> =>

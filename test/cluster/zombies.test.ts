@@ -62,6 +62,7 @@ it(
             knownEpoch: 0n,
             knownLsn: 0,
             collection: collectionID,
+            schema: 0,
             shard: 0
           },
           request: { issued: db.timestamp(), unique: BigInt(id) },

@@ -105,6 +105,7 @@ const routeLike = (random: RandomSource): Route => ({
   epoch: u64(random),
   knownEpoch: u64(random),
   knownLsn: count(random),
+  schema: count(random),
   collection: text(random)
 })
 const timeLike = (random: RandomSource): ReadTime => ({
