@@ -43,6 +43,8 @@ import { answer, type InFlight, makePending, type Pending, refuse, write } from 
 type Event = Parameters<Self<typeof channelLifecycle>["advance"]>[0]
 
 const RETRY_MS = 100
+/** All that anybody acknowledged before. */
+const LATEST: ReadTime = { _tag: "Latest", timestamp: 0n }
 const CHECKPOINT_MS = 500
 const CHECKPOINT_LATE_MS = 5_000
 const WRITER_GRANT = 4_096
@@ -455,6 +457,8 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
       ): Effect.fn.Return<{ readonly flushedTo: number }, ElanusError> {
         const mine = yield* admit(route)
         const shard = yield* shardFor(mine, route)
+        // Who was replaced knows nothing of what its successor acknowledged, and would say at once that it has all of it.
+        yield* settleTime(mine, LATEST, isGivenOut, timeoutMs)
         const upTo = mine.lsn
         // Once it is done it stays so, though an even newer manifest may have come before anybody wakes up to hear of it.
         let isDone = false
