@@ -116,10 +116,19 @@ export const outcomeOf = (error: ElanusError, write: boolean): Outcome => ({
   reason: error.reason
 })
 
+/** An operation that came to nothing before it was asked. */
+export interface Skipped {
+  readonly id: number
+  readonly collection: string
+  readonly code: string
+  readonly reason: string
+  readonly moment: Moment
+}
+
 export class History {
   readonly operations: Array<Operation> = []
   /** What was not even asked: the client could not find out what the collection is like. */
-  readonly skipped: Array<{ readonly id: number; readonly code: string; readonly moment: Moment }> = []
+  readonly skipped: Array<Skipped> = []
   /** Operations that began and have not ended. */
   awaited = 0
   private readonly now: () => Moment
@@ -135,8 +144,8 @@ export class History {
     return begun
   }
 
-  skip(id: number, code: string): void {
-    this.skipped.push({ id, code, moment: this.now() })
+  skip(id: number, collection: string, { code, reason }: ElanusError): void {
+    this.skipped.push({ id, collection, code, reason, moment: this.now() })
   }
 
   end(operation: Operation, outcome: Outcome): void {

@@ -7,6 +7,7 @@ import {
   type Attempt,
   type ChannelKey,
   type Collection,
+  type Job,
   leaseKey,
   type Manifest,
   metadata,
@@ -21,6 +22,7 @@ export type Change =
   | { readonly kind: "manifest"; readonly key: string; readonly value: Manifest | undefined }
   | { readonly kind: "assignment"; readonly key: string; readonly value: Assignment | undefined }
   | { readonly kind: "attempt"; readonly key: string; readonly value: Attempt | undefined }
+  | { readonly kind: "job"; readonly key: string; readonly value: Job | undefined }
   | { readonly kind: "oracle"; readonly key: string; readonly value: Oracle | undefined }
   | {
       readonly kind: "commit"
@@ -62,6 +64,8 @@ const decoded = (key: string, bytes: Uint8Array | undefined): Change => {
       return { kind, key, value: read(metadata.assignment) }
     case "attempt":
       return { kind, key, value: read(metadata.attempt) }
+    case "job":
+      return { kind, key, value: read(metadata.job) }
     case "oracle":
       return { kind, key, value: read(metadata.oracle) }
     case "commit":
@@ -175,8 +179,12 @@ export interface Life {
   readonly created: Moment
   /** When it was made: until then nobody finds it. */
   ready: Moment | undefined
+  /** When it was to be dropped: no owner takes writes any more as soon as each has heard of it. */
+  closing: Moment | undefined
   /** When it was given up: from then on it is nobody's. */
   dropped: Moment | undefined
+  /** When nothing of it was left. */
+  gone: Moment | undefined
 }
 
 export const livesOf = (steps: ReadonlyArray<Step>): ReadonlyArray<Life> => {
@@ -188,7 +196,9 @@ export const livesOf = (steps: ReadonlyArray<Step>): ReadonlyArray<Life> => {
       let known = lives.get(change.key)
       const { value } = change
       if (value === undefined || value.state === "dropping" || value.state === "dropped") {
-        if (known !== undefined) known.dropped ??= step.moment
+        if (known === undefined) continue
+        known.dropped ??= step.moment
+        if (value?.state !== "dropping") known.gone ??= step.moment
         continue
       }
       if (known === undefined) {
@@ -201,11 +211,14 @@ export const livesOf = (steps: ReadonlyArray<Step>): ReadonlyArray<Life> => {
           channels,
           created: step.moment,
           ready: undefined,
-          dropped: undefined
+          closing: undefined,
+          dropped: undefined,
+          gone: undefined
         }
         lives.set(change.key, known)
       }
       if (value.state === "ready") known.ready ??= step.moment
+      if (value.state === "closing") known.closing ??= step.moment
     }
   }
   return [...lives.values()]

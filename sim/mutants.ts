@@ -131,6 +131,14 @@ const acknowledged: ReadonlyArray<Mutant> = [
 
 const deleted: ReadonlyArray<Mutant> = [
   {
+    name: "statistics-count-twice",
+    breaks: "deleted",
+    file: "actors/proxy/proxy.ts",
+    find: "rowCount: rows,",
+    replace: "rowCount: rows + shards.reduce((total, shard) => total + shard.growingRows, 0),",
+    why: "Rows that grow are counted once more in the statistics."
+  },
+  {
     name: "delete-misses-sealed-unit",
     breaks: "deleted",
     file: streaming("growing"),
@@ -448,6 +456,22 @@ const oneWriter: ReadonlyArray<Mutant> = [
 
 const keptRows: ReadonlyArray<Mutant> = [
   {
+    name: "flush-without-proof",
+    breaks: "kept-rows",
+    file: streaming("channel"),
+    find: "yield* settleTime(mine, LATEST, isGivenOut, timeoutMs)",
+    replace: "",
+    why: "An owner that was replaced says that all is flushed, of what it knows."
+  },
+  {
+    name: "flush-asks-nobody",
+    breaks: "kept-rows",
+    file: "actors/proxy/proxy.ts",
+    find: "yield* requests.flush(collection, deadline)",
+    replace: "",
+    why: "A flush is answered at once."
+  },
+  {
     name: "stopper-in-its-place",
     breaks: "kept-rows",
     file: streaming("fence"),
@@ -682,6 +706,63 @@ const convergence: ReadonlyArray<Mutant> = [
     find: "shard.viewStale = owner.manifest(shard).version > manifest.version",
     replace: "shard.viewStale = owner.manifest(shard).version >= manifest.version",
     why: "A view that is the newest is handed over again, for ever."
+  },
+  {
+    name: "unheard-of-is-gone",
+    breaks: "convergence",
+    file: streaming("channel"),
+    find: "Effect.fail(isBehind() ? notHeardOf(route) : notThere(route))",
+    replace: "Effect.fail(notThere(route))",
+    why: "An owner that has not heard yet of a collection that was just made says that there is none."
+  },
+  {
+    name: "drop-does-not-end",
+    breaks: "convergence",
+    file: "actors/coordinator/collections.ts",
+    find: 'catalog.collection(id)?.state === "closing" &&',
+    replace: 'catalog.head() === since && catalog.collection(id)?.state === "closing" &&',
+    why: "Whether all owners know of a drop is looked at once, when it is decided: what is decided meanwhile hides it."
+  },
+  {
+    name: "dropped-is-not-swept",
+    breaks: "convergence",
+    file: "actors/coordinator/collections.ts",
+    find: 'state === "creating" || state === "closing" || state === "dropping"',
+    replace: 'state === "creating" || state === "closing"',
+    why: "A collection whose keeper ends while it is given back gets no other."
+  },
+  {
+    name: "index-for-one-look",
+    breaks: "convergence",
+    file: "actors/data-node/data-node.ts",
+    find: "const put = yield* objects.put(key, built.parts)",
+    replace: "const put = yield* Effect.never",
+    why: "A node takes every build, and says of none that it has ended."
+  },
+  {
+    name: "log-not-purged",
+    breaks: "convergence",
+    file: streaming("channel"),
+    find: "if (next.sequence > state.first) yield* log.purge(channel, next.sequence)",
+    replace: "",
+    why: "Checkpoints move, and the log below them stays until it is full."
+  },
+  {
+    name: "status-knows-no-life",
+    breaks: "convergence",
+    file: "actors/coordinator/coordinator.ts",
+    find: "alive: liveness.alive(id)",
+    replace: "alive: id === ''",
+    why: "The status shows every node as dead, whatever it does."
+  },
+  {
+    name: "reads-of-the-past-are-refused",
+    breaks: "convergence",
+    file: streaming("reading"),
+    find: "if (at <= owner.closed) return at",
+    replace:
+      'if (at + (10_000n << 18n) <= owner.closed) return yield* failure("overloaded", "it was long ago")\n  if (at <= owner.closed) return at',
+    why: "Where nothing fails, reads of ten seconds ago are refused."
   }
 ]
 

@@ -20,6 +20,7 @@ import {
 } from "./checks/evidence.ts"
 import { vacuous } from "./checks/vacuity.ts"
 import { Cluster } from "./cluster.ts"
+import { debtsOf, owedBy } from "./duties.ts"
 import { Nemesis, type Struck } from "./faults.ts"
 import { History } from "./history.ts"
 import { type Moment, momentOf } from "./ledger.ts"
@@ -116,6 +117,7 @@ class Run {
   private quiet: Quiet | undefined
   private probeIds = PROBE_IDS
   private auditors = 0
+  private readonly owned = { core: false, all: false }
 
   constructor(world: World, plan: Plan) {
     this.world = world
@@ -154,6 +156,9 @@ class Run {
       proxies: plan.topology.nodes.filter(({ roles }) => roles.includes("proxy")).length,
       crashes,
       alarms,
+      skipped: history.skipped,
+      unasked: probes.skipped,
+      owned: this.owned,
       clocksAgree: !plan.faults.some(({ kind }) => kind === "clockStep" || kind === "clockDrift"),
       ...(quiet === undefined ? {} : { quiet })
     }
@@ -183,20 +188,21 @@ class Run {
     this.phases = { ...this.phases, core: this.now() }
     yield* this.within(
       convergeMs,
-      Effect.all(
-        [this.owned(core.size, convergeMs), Effect.andThen(this.serves, Effect.forEach(clients, Fiber.await))],
-        ALL
-      )
+      Effect.all([this.owns("core", core.size), this.serves("audit_core"), Effect.forEach(clients, Fiber.await)], ALL)
     )
     this.phases = { ...this.phases, deadline: this.now() }
 
     for (const process of cluster.processes.values()) process.start()
-    this.phases = { ...this.phases, healed: this.now() }
-    yield* this.within(healMs, Effect.all([this.owned(cluster.processes.size, healMs), this.serves], ALL))
-    const happened = () => this.world.events - this.world.turns
-    const before = happened()
+    const healed = this.now()
+    this.phases = { ...this.phases, healed }
+    yield* this.within(
+      healMs,
+      Effect.all([this.owns("all", cluster.processes.size), this.serves("audit_all"), this.settled(healed)], ALL)
+    )
+    const nodes = [...cluster.processes.values()].map(({ node }) => node)
+    const before = nodes.map(({ events }) => events)
     yield* Effect.sleep(QUIET_MS)
-    this.quiet = { ms: QUIET_MS, events: happened() - before, nodes: cluster.processes.size }
+    this.quiet = { ms: QUIET_MS, events: Math.max(...nodes.map(({ events }, i) => events - before[i]!)) }
     yield* this.readsOut
   })
 
@@ -218,11 +224,26 @@ class Run {
    * anew leaves the node behind that it was, whose channels are still to move when nobody pings it in vain any more. Of a
    * cluster without collections nothing else tells that it is back.
    */
-  private owned(processes: number, ms: number): Effect.Effect<boolean> {
-    return this.shows(({ channels, nodes }) => {
-      const alive = new Set(nodes.filter((node) => node.alive).map(({ id }) => id))
-      return alive.size === processes && channels.every(({ node }) => alive.has(node))
-    }, ms)
+  private owns(who: "core" | "all", processes: number): Effect.Effect<void> {
+    const { convergeMs, healMs } = this.plan.phases
+    const isSo = this.shows(
+      ({ channels, nodes }) => {
+        const alive = new Set(nodes.filter((node) => node.alive).map(({ id }) => id))
+        return alive.size === processes && channels.every(({ node }) => alive.has(node))
+      },
+      who === "core" ? convergeMs : healMs
+    )
+    return Effect.map(isSo, (is) => {
+      this.owned[who] = is
+    })
+  }
+
+  /** Until nothing is owed any more of what was owed by then. */
+  private settled(by: Moment): Effect.Effect<void> {
+    return Effect.gen({ self: this }, function* () {
+      const { facts } = this.cluster.ledger
+      while (owedBy(debtsOf(this.steps.of(facts), facts), by).length > 0) yield* Effect.sleep(LOOK_MS)
+    })
   }
 
   /** Asks for the status until it is as `wanted`; false if it was not in time. */
@@ -262,31 +283,26 @@ class Run {
   }
 
   /** Somebody who asks now: by a session of its own, one after the other; last for what may not be served any more. */
-  private asks(ops: (name: string) => ReadonlyArray<Unnumbered>): Effect.Effect<void> {
-    const ask = (names: ReadonlyArray<string>, timeoutMs: number, depth = 1) => {
+  private asks(
+    ops: (name: string) => ReadonlyArray<Unnumbered>,
+    before: ReadonlyArray<Unnumbered> = []
+  ): Effect.Effect<void> {
+    const ask = (all: ReadonlyArray<Unnumbered>, timeoutMs: number, depth = 1) => {
       const plan: Client = {
         name: `${AUDITOR}-${++this.auditors}`,
         manner: "library",
         form: "binary",
         depth,
         timeoutMs,
-        ops: names.flatMap(ops).map((op) => ({ ...op, id: this.probeIds++, at: 0 }) as Op)
+        ops: all.map((op) => ({ ...op, id: this.probeIds++, at: 0 }) as Op)
       }
       return this.client(plan, this.probes, Infinity)
     }
     return Effect.suspend(() => {
-      const { dropped, names, rotten } = this.collections()
-      const asked = names.filter((name) => !dropped.has(name))
-      const whole = ask(
-        asked.filter((name) => !rotten.has(name)),
-        PROBE_TIMEOUT_MS
-      )
+      const { names, rotten } = this.collections()
+      const whole = ask([...before, ...names.filter((name) => !rotten.has(name)).flatMap(ops)], PROBE_TIMEOUT_MS)
       if (rotten.size === 0) return whole
-      const rest = ask(
-        asked.filter((name) => rotten.has(name)),
-        ROTTEN_TIMEOUT_MS,
-        ROTTEN_AT_ONCE
-      )
+      const rest = ask(names.filter((name) => rotten.has(name)).flatMap(ops), ROTTEN_TIMEOUT_MS, ROTTEN_AT_ONCE)
       return Effect.andThen(whole, rest)
     })
   }
@@ -297,24 +313,19 @@ class Run {
     const lives = livesOf(this.steps.of(facts))
     const there = lives.filter(({ dropped, ready }) => ready !== undefined && dropped === undefined)
     const names = [...new Set(there.map(({ name }) => name))]
-    // A drop that is on its way, or of which nobody knows, may still come.
-    const dropped = new Set(
-      this.history.operations
-        .filter(({ asked, outcome }) => asked._tag === "Drop" && (outcome === undefined || outcome._tag === "Unknown"))
-        .map(({ collection }) => collection)
-    )
     const rotten = new Set(lives.filter((life) => damageTo(life, facts).length > 0).map(({ name }) => name))
-    return { names, dropped, rotten }
+    return { names, rotten }
   }
 
-  /** It takes a write of every collection, shows it, and seals it. */
-  private get serves(): Effect.Effect<void> {
-    return this.asks((collection) => [
+  /** It takes a write of every collection, and of one that is made just now, shows it, and seals it. */
+  private serves(own: string): Effect.Effect<void> {
+    const ops = (collection: string): ReadonlyArray<Unnumbered> => [
       { kind: "upsert", collection, keys: [0, 1, 2, 3] },
       { kind: "get", collection, keys: [0, 1, 2, 3], output: "all", level: STRONG },
       { kind: "flush", collection },
       { kind: "search", collection, vectors: 1, limit: 10, offset: 0, output: "all", level: STRONG }
-    ])
+    ]
+    return this.asks(ops, [{ kind: "create", collection: own, ...OWN_SHAPE }, ...ops(own)])
   }
 
   /** Every row of every collection, by each kind of read. */
@@ -332,4 +343,5 @@ class Run {
 
 type Unnumbered = Op extends infer O ? (O extends Op ? Omit<O, "id" | "at"> : never) : never
 
+const OWN_SHAPE = { dimension: 2, metric: "L2", keyType: "Int64", shards: 2 } as const
 const STRONG = { consistency: "Strong" } as const

@@ -117,7 +117,7 @@ export const runClient = Effect.fnUntraced(function* (
     const leftMs = client.patience()
     const prepared = yield* Effect.result(prepare(op, leftMs))
     if (prepared._tag === "Failure") {
-      history.skip(op.id, prepared.failure.code)
+      history.skip(op.id, op.collection, prepared.failure)
       return
     }
     const [asked, shape] = prepared.success

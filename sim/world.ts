@@ -105,8 +105,6 @@ export class World {
   /** Virtual milliseconds since the beginning. */
   now = 0
   events = 0
-  /** How many of them were turns of fibers: as many more as they are preempted. */
-  turns = 0
   /** Called after every event: to check what must always hold, or to crash somebody just here. */
   afterEach: () => void = () => {}
   /** Called by every part of the world that makes something go wrong, when it does: what it was, and for which node. */
@@ -236,9 +234,9 @@ export class World {
           continue
         }
         this.trace.add(this.now, node.name, node.hash, life, label)
+        if (label !== TURN) node.events++
       }
       this.events++
-      if (label === TURN) this.turns++
       this.taken = false
       run()
       this.afterEach()
@@ -292,6 +290,8 @@ export class SimNode {
   readonly hash: number
   life = 0
   pausedUntil = 0
+  /** What happened to it; the turns of fibers are not among it, for their number is the preemption's. */
+  events = 0
   /** How far its clock is from the world's: a step when it is changed. */
   skewMs = 0
   /** Every turn of a fiber comes up to so much later: 0 is a machine that is fast enough. */

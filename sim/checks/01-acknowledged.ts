@@ -9,7 +9,18 @@ import type { Life } from "../metadata.ts"
 import { type Check, type Evidence, keyText, type Violation, violation } from "./evidence.ts"
 import { reads } from "./reads.ts"
 import { overtaken, sightings } from "./sightings.ts"
-import { isOk, isPart, isPossible, isBefore, makingOf, partsOf, timestampOf, type Write, writes } from "./writes.ts"
+import {
+  isOk,
+  isPart,
+  isPossible,
+  isBefore,
+  keysWritten,
+  makingOf,
+  partsOf,
+  timestampOf,
+  type Write,
+  writes
+} from "./writes.ts"
 
 const bad = (detail: string, where?: Parameters<typeof violation>[2]) => violation("acknowledged", detail, where)
 
@@ -143,6 +154,15 @@ const collections = ({ lives, operations }: Evidence): ReadonlyArray<Violation> 
   return found
 }
 
+/** How many rows or keys an acknowledgement says there were. */
+const counted = (operation: Operation): ReadonlyArray<Violation> => {
+  const { id, outcome } = operation
+  if (outcome?._tag !== "Ok" || outcome.answer._tag !== "Written") return []
+  const { count } = outcome.answer
+  const asked = keysWritten(operation).length
+  return count === asked ? [] : [bad(`${count} of ${asked} are said to be written`, { operations: [id] })]
+}
+
 /** What the model has and an answer has not, and what no log has. Of sealed rows `kept-rows` speaks. */
 const answered = (evidence: Evidence): ReadonlyArray<Violation> =>
   reads(evidence).flatMap(({ differences, life, operation, timestamp }) => {
@@ -189,6 +209,7 @@ export const acknowledged: Check = {
       )
     ),
     ...collections(evidence),
+    ...evidence.operations.flatMap(counted),
     ...answered(evidence),
     ...seen(evidence)
   ]

@@ -11,9 +11,11 @@ import { decodeDeletes } from "../../storage/delete-file.ts"
 import { StorageError } from "../../storage/outcome.ts"
 import { decodeSegment } from "../../storage/segment-file.ts"
 import { Standing } from "../metadata.ts"
+import { notAfter } from "../ledger.ts"
 import type { Model, Row } from "../model.ts"
 import { type Check, type Evidence, keyText, type Violation, violation } from "./evidence.ts"
 import { reads } from "./reads.ts"
+import { isOk, writes } from "./writes.ts"
 
 const bad = (detail: string, keys: ReadonlyArray<Key> = []): Violation => violation("kept-rows", detail, { keys })
 
@@ -178,6 +180,32 @@ const manifests = (evidence: Evidence): ReadonlyArray<Violation> => {
   return found
 }
 
+/** What was acknowledged before a flush was asked for is in the manifests when it is answered. */
+const flushes = (evidence: Evidence): ReadonlyArray<Violation> => {
+  const found: Array<Violation> = []
+  for (const flush of evidence.operations) {
+    if (flush.asked._tag !== "Flush" || !isOk(flush) || evidence.isBereft(flush)) continue
+    for (const { applied, operation } of writes(evidence).all) {
+      if (
+        operation.collection !== flush.collection ||
+        !isOk(operation) ||
+        !notAfter(operation.completed!, flush.invoked)
+      )
+        continue
+      for (const { collection, message, shard } of applied) {
+        const { lsn } = message.record.header
+        const life = evidence.lives.find(({ id }) => id === collection)
+        // Of one that was dropped by then nothing is flushed any more.
+        if (life?.closing !== undefined && notAfter(life.closing, flush.completed!)) continue
+        if (lsn <= evidence.flushedTo(collection, shard, flush.completed!)) continue
+        const detail = `record ${lsn} of ${collection}.${shard} was acknowledged before a flush, and is not in the manifest behind it`
+        found.push(violation("kept-rows", detail, { operations: [operation.id, flush.id] }))
+      }
+    }
+  }
+  return found
+}
+
 const attempt = (bytes: Uint8Array | undefined, read: (bytes: Uint8Array) => Contents): Contents | undefined => {
   if (bytes === undefined) return undefined
   try {
@@ -192,6 +220,7 @@ export const keptRows: Check = {
   property: "kept-rows",
   check: (evidence) => [
     ...manifests(evidence),
+    ...flushes(evidence),
     ...reads(evidence).flatMap(({ differences, operation, timestamp }) =>
       differences
         .filter(

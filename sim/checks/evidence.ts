@@ -3,7 +3,7 @@
  * check of a property is a pure function of it.
  */
 import type { Key } from "../../protocols/keys.ts"
-import type { Operation } from "../history.ts"
+import type { Operation, Skipped } from "../history.ts"
 import { type Fact, type Moment, notAfter } from "../ledger.ts"
 import { damageTo, type Life, livesOf, type Step, Steps } from "../metadata.ts"
 import { Model } from "../model.ts"
@@ -66,9 +66,8 @@ export interface Phases {
 /** What a quiet cluster did by itself in a while in which nobody asked anything. */
 export interface Quiet {
   readonly ms: number
-  /** Turns of fibers are not among them. */
+  /** Of the busiest node; turns of fibers are not among them. */
   readonly events: number
-  readonly nodes: number
 }
 
 export interface Observed {
@@ -87,6 +86,11 @@ export interface Observed {
   readonly clocksAgree: boolean
   /** Asked by nobody but the audit, after the cluster was healed. */
   readonly probes?: ReadonlyArray<Operation>
+  /** What came to nothing before it was asked: of the clients, and of the audit. */
+  readonly skipped?: ReadonlyArray<Skipped>
+  readonly unasked?: ReadonlyArray<Skipped>
+  /** Whether every node that was alive counted as such, and every channel was one's: of the core, and of all. */
+  readonly owned?: { readonly core: boolean; readonly all: boolean }
   readonly quiet?: Quiet
 }
 
@@ -132,13 +136,13 @@ export class Evidence {
   }
 
   /** Whether a shard of the operation's collection is on a channel that had lost something when it ended. */
-  isBereft({ collection, completed }: Operation): boolean {
+  isBereft({ collection, completed }: Ended): boolean {
     const isLost = (channel: number) => isBy(this.model.bereft.get(channel), completed)
     return this.lives.some(({ channels, name }) => name === collection && channels.some(isLost))
   }
 
   /** Whether an object of the operation's collection was not any more what was written when it ended. */
-  isRotten({ collection, completed }: Operation): boolean {
+  isRotten({ collection, completed }: Ended): boolean {
     return this.lives
       .filter(({ name }) => name === collection)
       .some((life) => damageTo(life, this.facts).some(({ moment }) => isBy(moment, completed)))
@@ -159,6 +163,9 @@ export class Evidence {
     return this.memory.get(of) as A
   }
 }
+
+/** What an operation was about, and when it was over. */
+type Ended = Pick<Operation, "collection" | "completed">
 
 const isBy = (moment: Moment | undefined, end: Moment | undefined): boolean =>
   moment !== undefined && (end === undefined || notAfter(moment, end))

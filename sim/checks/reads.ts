@@ -58,7 +58,7 @@ const allReads = (evidence: Evidence): ReadonlyArray<Read> =>
   evidence.operations.flatMap((operation) => {
     const { asked, outcome } = operation
     if (outcome?._tag !== "Ok") return []
-    if (asked._tag !== "Get" && asked._tag !== "Count" && asked._tag !== "Search") return []
+    if (asked._tag !== "Get" && asked._tag !== "Count" && asked._tag !== "Search" && asked._tag !== "Stats") return []
     return [readOf(evidence, operation, outcome.timestamp)]
   })
 
@@ -128,7 +128,7 @@ export const differencesOf = (
   const answer = outcome?._tag === "Ok" ? outcome.answer : undefined
   const held = new Held(evidence, view, operation, timestamp, life)
   if (asked._tag === "Get" && answer?._tag === "Rows") held.get(asked.keys, answer.rows)
-  if (asked._tag === "Count" && answer?._tag === "Counted") held.count(answer.rows)
+  if ((asked._tag === "Count" || asked._tag === "Stats") && answer?._tag === "Counted") held.count(answer.rows)
   if (asked._tag === "Search" && answer?._tag === "Hits") held.search(asked, answer.lists)
   return held.differences
 }

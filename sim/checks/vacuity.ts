@@ -3,16 +3,7 @@
  * property of the database, but of the run.
  */
 import type { Evidence } from "./evidence.ts"
-import { isRowWrite } from "./writes.ts"
-
-/** Codes that a client brings on itself: the collection is not there yet, or not any more, or is another one. */
-const own: ReadonlySet<string> = new Set([
-  "collection-not-found",
-  "collection-exists",
-  "wrong-dimension",
-  "bad-key",
-  "too-large"
-])
+import { isRowWrite, own } from "./writes.ts"
 
 const OPERATIONS_LEAST = 20
 const WRITTEN_LEAST = 0.5

@@ -31,6 +31,15 @@ export interface Writes {
 
 export const writes = (evidence: Evidence): Writes => evidence.once(allWrites)
 
+/** Codes that a client brings on itself: the collection is not there yet, or not any more, or is another one. */
+export const own: ReadonlySet<string> = new Set([
+  "collection-not-found",
+  "collection-exists",
+  "wrong-dimension",
+  "bad-key",
+  "too-large"
+])
+
 export const isRowWrite = ({ asked }: Operation): boolean => asked._tag === "Upsert" || asked._tag === "Delete"
 
 export const keysWritten = ({ asked }: Operation): ReadonlyArray<Key> =>

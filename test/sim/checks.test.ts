@@ -37,6 +37,21 @@ const filled = (): Past => {
   return past
 }
 
+/** All is over a while after whatever comes. */
+const owing = (): Past => {
+  const past = books()
+  const later = { at: 1e9, event: 1e6 }
+  past.observed = { phases: { healed: later, end: later } }
+  return past
+}
+const unasked = (past: Past) => ({
+  id: 7,
+  collection: "books",
+  code: "unavailable",
+  reason: "nobody knows",
+  moment: past.step()
+})
+
 type Bad = readonly [what: string, past: () => Past]
 
 const bad: { readonly [P in Property]: ReadonlyArray<Bad> } = {
@@ -54,6 +69,15 @@ const bad: { readonly [P in Property]: ReadonlyArray<Bad> } = {
     [
       "unknown, and applied twice",
       () => with_(books(), (past) => past.delete("books", [1], { outcome: "unknown", stored: 2 }))
+    ],
+    [
+      "of another number of rows",
+      () =>
+        with_(books(), (past) => {
+          const asked = { _tag: "Delete", request: past.request(), keys: [1, 2] } as const
+          const operation = past.begin("books", asked)
+          past.end(operation, "Ok", { _tag: "Written", count: 1 }, past.put("books", asked))
+        })
     ],
     [
       "another row than was asked",
@@ -153,6 +177,7 @@ const bad: { readonly [P in Property]: ReadonlyArray<Bad> } = {
   ],
 
   deleted: [
+    ["statistics count a row that is not there", () => with_(books(), (past) => past.stats("books", 1))],
     [
       "a deleted row comes",
       () =>
@@ -460,6 +485,14 @@ const bad: { readonly [P in Property]: ReadonlyArray<Bad> } = {
 
   "kept-rows": [
     [
+      "a flush is answered, and nothing is flushed",
+      () =>
+        with_(books(), (past) => {
+          past.upsert("books", [1])
+          past.end(past.begin("books", { _tag: "Flush" }), "Ok", { _tag: "Done" })
+        })
+    ],
+    [
       "a flush loses a row that no log lost",
       () =>
         with_(books(), (past) => {
@@ -749,9 +782,71 @@ const bad: { readonly [P in Property]: ReadonlyArray<Bad> } = {
         })
     ],
     [
-      "nobody rests",
-      () => with_(books(), (past) => (past.observed = { quiet: { ms: 1_000, events: 50_000, nodes: 3 } }))
-    ]
+      "a collection is still being closed when all is over",
+      () => with_(owing(), (past) => past.create("films", shapeOne, true, "Unknown", "closing"))
+    ],
+    [
+      "a collection that was dropped is still there when all is over",
+      () => with_(owing(), (past) => past.drop("books"))
+    ],
+    [
+      "an index is not built when all is over",
+      () =>
+        with_(owing(), (past) => {
+          const job = {
+            id: "1-1",
+            collection: "c1",
+            shard: 0,
+            segment: "1-2",
+            state: "assigned",
+            attempt: "1-3",
+            node: "n",
+            tries: 0
+          } as const
+          past.commit([[metaKey.job(job.id), metadata.job.encode(job)]])
+        })
+    ],
+    [
+      "a log is not purged up to its checkpoint when all is over",
+      () =>
+        with_(owing(), (past) => {
+          past.upsert("books", [1])
+          past.flush("books")
+          past.checkpoint(0)
+        })
+    ],
+    [
+      "a node of the core is not there again",
+      () => with_(books(), (past) => (past.observed = { owned: { core: false, all: true } }))
+    ],
+    [
+      "a node is not there again",
+      () => with_(books(), (past) => (past.observed = { owned: { core: true, all: false } }))
+    ],
+    [
+      "nobody says what a collection is like",
+      () => with_(books(), (past) => (past.observed = { unasked: [unasked(past)] }))
+    ],
+    [
+      "it is not found, and is there",
+      () =>
+        with_(books(), (past) => {
+          past.observed = { unasked: [{ ...unasked(past), code: "collection-not-found" }] }
+        })
+    ],
+    [
+      "a write is refused, and nothing failed",
+      () =>
+        with_(books(), (past) => {
+          past.observed = { faults: 0 }
+          past.upsert("books", [1], { outcome: "refused", code: "overloaded" })
+        })
+    ],
+    [
+      "nobody says what a collection is like, and nothing failed",
+      () => with_(books(), (past) => (past.observed = { faults: 0, skipped: [unasked(past)] }))
+    ],
+    ["nobody rests", () => with_(books(), (past) => (past.observed = { quiet: { ms: 1_000, events: 500 } }))]
   ],
 
   limits: [

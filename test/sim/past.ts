@@ -231,7 +231,7 @@ export class Past {
     shape: Shape = shapeOne,
     made = true,
     outcome: Outcome["_tag"] = "Ok",
-    state: "creating" | "ready" = "ready"
+    state: "creating" | "ready" | "closing" = "ready"
   ): Operation {
     const id = `c${this.collections.size + 1}`
     const request = this.request()
@@ -269,6 +269,13 @@ export class Past {
     }
     this.commit([[metaKey.collection(id), metadata.collection.encode(value)]])
     if (operation !== undefined) this.end(operation, outcome, { _tag: "Done" })
+  }
+
+  /** Rows of a collection, as its statistics say. */
+  stats(name: string, more = 0): Operation {
+    const at = this.now()
+    const operation = this.begin(name, { _tag: "Stats" })
+    return this.end(operation, "Ok", { _tag: "Counted", rows: this.seen(name, at).length + more }, at)
   }
 
   list(names: ReadonlyArray<string>): void {
@@ -558,7 +565,7 @@ export class Past {
       probes: this.probes,
       facts: this.ledger.facts,
       phases: { end: this.step() },
-      faults: 0,
+      faults: 1,
       proxies: 1,
       crashes: this.crashes,
       alarms: this.alarms,
