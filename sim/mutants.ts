@@ -759,9 +759,9 @@ const convergence: ReadonlyArray<Mutant> = [
     name: "reads-of-the-past-are-refused",
     breaks: "convergence",
     file: streaming("reading"),
-    find: "if (at <= owner.closed) return at",
+    find: "? Effect.succeed(time.timestamp)",
     replace:
-      'if (at + (10_000n << 18n) <= owner.closed) return yield* failure("overloaded", "it was long ago")\n  if (at <= owner.closed) return at',
+      '? time.timestamp + (10_000n << 18n) > owner.closed ? Effect.succeed(time.timestamp) : Effect.fail(failure("overloaded", "it was long ago"))',
     why: "Where nothing fails, reads of ten seconds ago are refused."
   }
 ]
