@@ -2,6 +2,7 @@
  * Bytes of the messages and records that are too hot for a general codec: little-endian, long arrays on
  * multiples of 8 from the start, so that a reader can look at vectors where they lie.
  */
+import { isUtf8 } from "node:buffer"
 import { SchemaBinary } from "effect/encoding"
 import { Schema } from "effect"
 import { allocate } from "./memory.ts"
@@ -36,7 +37,9 @@ const utf8Decoder = new TextDecoder("utf-8", { fatal: true })
 export const utf8 = {
   encode: (text: string) => utf8Encoder.encode(text),
   /** Throws on bytes that are not UTF-8. */
-  decode: (bytes: Uint8Array) => utf8Decoder.decode(bytes)
+  decode: (bytes: Uint8Array) => utf8Decoder.decode(bytes),
+  /** Whether `decode` takes them; costs a tenth of it. */
+  isValid: (bytes: Uint8Array): boolean => isUtf8(bytes)
 }
 
 const NOTHING = new Uint8Array(0)

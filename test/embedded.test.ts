@@ -5,7 +5,8 @@
 import { mkdtemp, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { afterEach, beforeEach, describe, expect, it } from "vitest"
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest"
+import { Shard } from "../actors/streaming-node/shard.ts"
 import { type Elanus, open } from "../runtime/elanus.ts"
 import { randomFrom } from "./support/random.ts"
 import { makeWorkload } from "./support/workload.ts"
@@ -202,6 +203,22 @@ describe("an embedded database", () => {
       expect(hits).toHaveLength(i < 3 ? i + 2 : i + 1)
     }
     await expect(rows.count({ at: db.timestamp() + (1n << 40n) })).rejects.toMatchObject({ code: "bad-timestamp" })
+  })
+
+  it("goes on from no record that it applied half of: it stops, says so, and has all of it when it is opened again", async () => {
+    const rows = await db.createCollection("rows", { dimension: 2, metric: "L2" })
+    const row = (id: number) => ({ id, vector: [id, 1] })
+    await rows.insert([row(1)])
+    const apply = vi.spyOn(Shard.prototype, "apply").mockImplementationOnce(() => {
+      throw new TypeError("a bug of ours")
+    })
+    await expect(rows.insert([row(2)], { timeoutMs: 500 })).rejects.toMatchObject({ code: "ambiguous" })
+    const ended = { code: "damaged", message: expect.stringMatching(/record \d+ cannot be applied: .*a bug of ours/) }
+    await expect(rows.insert([row(3)])).rejects.toMatchObject(ended)
+    await expect(rows.count({ consistency: "Strong" })).rejects.toMatchObject(ended)
+    apply.mockRestore()
+    await reopen()
+    expect(await db.collection("rows").count({ consistency: "Strong" })).toBe(2)
   })
 
   it("takes the largest vectors, and large inserts in parts", async () => {

@@ -8,7 +8,7 @@ import { type ElanusError, failure } from "../../protocols/errors.ts"
 import { limits } from "../../protocols/limits.ts"
 import { type ChannelKey, type Checkpoint, metaKey, type Order } from "../../protocols/metadata.ts"
 import { QueryNodeProtocol } from "../../protocols/query-node.ts"
-import { type Entry, type LogRecord, requestKey } from "../../protocols/record.ts"
+import { type Entry, type LogRecord, RecordDamaged, requestKey } from "../../protocols/record.ts"
 import type { ReadAt, ReadTime, Route, ShardStats, Write, Written } from "../../protocols/streaming-node.ts"
 import type { Timestamp } from "../../protocols/timestamp.ts"
 import { activate, type Self } from "../../runtime/actor.ts"
@@ -183,7 +183,10 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
   const readToFence = Effect.fnUntraced(function* (self: Owner): Effect.fn.Return<Fenced, never, Log> {
     const clock = yield* Clock.Clock
     const onRecord: OnRecord = (record, sequence) => {
-      const take = () => applyRecord(self, record, sequence, clock.currentTimeMillisUnsafe())
+      const take = () => {
+        applyRecord(self, record, sequence, clock.currentTimeMillisUnsafe())
+        changed.notify()
+      }
       // A record of a collection that our metadata is too old to know waits until it does.
       const knows = () => record.entries.every(({ schema }) => catalog.head() >= schema)
       if (!knows()) return Effect.map(catalog.changed.until(knows), take)
@@ -214,10 +217,18 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
   }
 
   const applyRecord = (self: Owner, record: LogRecord, sequence: number, nowMs: number) => {
-    self.apply(record, sequence, nowMs)
+    try {
+      self.apply(record, sequence, nowMs)
+    } catch (cause) {
+      throw new RecordDamaged(`record ${record.header.lsn} cannot be applied: ${String(cause)}`)
+    }
     for (const entry of record.entries) self.asked.delete(askedKey(entry))
-    changed.notify()
   }
+  /** What applied half of a record knows of another log than there is: run again on that, it would count records wrong from there on. */
+  const orDamaged = <R>(duty: Effect.Effect<Event, never, R>): Effect.Effect<Event, never, R> =>
+    Effect.catchDefect(duty, (cause) =>
+      cause instanceof RecordDamaged ? Effect.sync(() => damaged(cause.message)) : Effect.die(cause)
+    )
   const askedKey = (entry: Pick<Entry, "collection" | "shard" | "request">) =>
     `${shardKey(entry.collection, entry.shard)} ${requestKey(entry.request)}`
 
@@ -235,9 +246,10 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
       recordBytesMax: log.recordBytesMax,
       acknowledged: (record, sequence) => {
         self.chain.wrote(sequence, record)
+        applyRecord(self, record, sequence, clockService.currentTimeMillisUnsafe())
         self.closed = record.header.timestamp
         self.proven = record.header.lsn
-        applyRecord(self, record, sequence, clockService.currentTimeMillisUnsafe())
+        changed.notify()
       }
     })
     yield* Effect.logDebug(`channel ${channel}: in doubt: ${detail}`)
@@ -497,9 +509,9 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
       on,
       duties: {
         take,
-        recover: provide(recover),
-        write: provide(writing),
-        settle: provide(settle),
+        recover: provide(orDamaged(recover)),
+        write: provide(orDamaged(writing)),
+        settle: provide(orDamaged(settle)),
         maintain: provide(maintain),
         checkpoint
       }

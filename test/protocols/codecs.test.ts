@@ -5,7 +5,7 @@
 import { assert, describe, it } from "vitest"
 import { binary, consistencies, formatRequestId, parseRequestId, type ReadLevel } from "../../protocols/client.ts"
 import { type ErrorCode, errorKinds, ElanusError, failure } from "../../protocols/errors.ts"
-import { type Key, type KeyColumn, keyColumn } from "../../protocols/keys.ts"
+import { type Key, type KeyColumn, keyColumn, keysOf } from "../../protocols/keys.ts"
 import { decodeAnswer, encodeAnswer, encodeFailure } from "../../protocols/protocol.ts"
 import { CoordinatorProtocol, grantKinds } from "../../protocols/coordinator.ts"
 import { NodeProtocol } from "../../protocols/node.ts"
@@ -505,6 +505,33 @@ describe("rows", () => {
     refused({ ...fine, keys: { ...text, offsets: Uint32Array.from([0, 2, 1, 3]) } })
     refused({ ...fine, keys: { ...text, offsets: Uint32Array.from([0, 1, 2, 4]) } })
     refused({ ...fine, keys: { ...text, offsets: Uint32Array.from([1, 1, 2, 3]) } })
+  })
+
+  it("whose keys are not text each are refused", () => {
+    const read = (parts: ReadonlyArray<ReadonlyArray<number>>) => {
+      const offsets = new Uint32Array(parts.length + 1)
+      parts.forEach((part, i) => (offsets[i + 1] = offsets[i]! + part.length))
+      const keys: KeyColumn = { type: "VarChar", count: parts.length, offsets, bytes: Uint8Array.from(parts.flat()) }
+      return keysOf(binary.keys.decode(binary.keys.encode(keys)))
+    }
+    const [first, second, ...rest] = Buffer.from("鍵é")
+    assert.deepStrictEqual(read([[], [first!, second!, ...rest], [0x61], []]), ["", "鍵é", "a", ""])
+    for (const bad of [
+      [[0xff, 0xfe]],
+      [[0x61], [0x80], [0x62]],
+      [[0xed, 0xa0, 0x80]],
+      [[0x61], [0xc3]],
+      // Text as a whole, and neither of them by itself.
+      [[first!], [second!, ...rest]],
+      [[first!, second!], rest]
+    ]) {
+      const code = (cause: unknown) => (cause instanceof ElanusError ? cause.code : cause)
+      try {
+        assert.fail(JSON.stringify(read(bad)))
+      } catch (cause) {
+        assert.strictEqual(code(cause), "bad-key")
+      }
+    }
   })
 })
 
