@@ -49,7 +49,8 @@ export const fieldColumn = (rows: ReadonlyArray<Fields | undefined>): FieldColum
 export const fieldBytesAt = (column: FieldColumn | undefined, row: number): Uint8Array =>
   column === undefined ? EMPTY : column.bytes.subarray(column.offsets[row]!, column.offsets[row + 1]!)
 
-export const parseFields = (bytes: Uint8Array): Fields => (bytes.length === 0 ? {} : JSON.parse(utf8.decode(bytes)))
+export const parseFields = (bytes: Uint8Array): Fields =>
+  bytes.length === 0 ? {} : JSON.parse(utf8.decodeDocument(bytes))
 
 const EMPTY = new Uint8Array(0)
 

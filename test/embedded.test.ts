@@ -221,6 +221,24 @@ describe("an embedded database", () => {
     expect(await db.collection("rows").count({ consistency: "Strong" })).toBe(2)
   })
 
+  it("tells keys apart that differ by U+FEFF alone, growing and sealed", async () => {
+    const rows = await db.createCollection("names", { dimension: 2, idType: "VarChar", metric: "L2" })
+    const ids = ["abc", "\uFEFFabc", "zzz"]
+    await rows.insert(ids.map((id, i) => ({ id, vector: [i, 0], "\uFEFFn": id })))
+    for (const _ of ["growing", "sealed"]) {
+      const found = await rows.get(ids)
+      expect(found.map(({ id }) => id)).toEqual(ids)
+      expect(found.map(({ fields }) => fields["\uFEFFn"])).toEqual(ids)
+      expect((await rows.search([0, 0], { limit: 5 })).map(({ id }) => id)).toEqual(ids)
+      await rows.flush()
+    }
+    for (const id of ["zzz", "\uFEFFabc"]) {
+      await rows.delete(id)
+      expect(await rows.get(id)).toEqual([])
+    }
+    expect(await rows.count()).toBe(1)
+  })
+
   it("takes the largest vectors, and large inserts in parts", async () => {
     const wide = await db.createCollection("wide", { dimension: 32_768, metric: "IP" })
     const vector = Float32Array.from({ length: 32_768 }, (_, i) => i % 7)

@@ -1,6 +1,7 @@
 /** What a proxy knows by itself, where its watch is behind. */
 import { Effect } from "effect"
 import { assert, describe, it } from "vitest"
+import { parseBody } from "../../actors/proxy/json.ts"
 import { proxy } from "../../actors/proxy/proxy.ts"
 import { formatRequestId, headers } from "../../protocols/client.ts"
 import { CoordinatorProtocol } from "../../protocols/coordinator.ts"
@@ -69,6 +70,12 @@ describe("a description", () => {
     assert.include(told(list([now])), '"timestamp":"1"')
     assert.include(told(list([{ ...now, created: 9n }])), '"timestamp":"9"')
     assert.include(told({}), '"timestamp":"0"')
+  })
+})
+
+describe("a JSON body", () => {
+  it("may begin with a byte order mark", () => {
+    assert.deepStrictEqual(parseBody(utf8.encode('\uFEFF{"id":"\uFEFFa"}')), { id: "\uFEFFa" })
   })
 })
 

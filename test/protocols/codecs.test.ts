@@ -49,7 +49,7 @@ const count = (random: RandomSource): number =>
   random.pick([0, 1, random.below(1_000), 2 ** 32, Number.MAX_SAFE_INTEGER])
 const text = (random: RandomSource, mostly = 10): string =>
   Array.from({ length: random.below(random.pick([1, mostly, 31, 33, 63, 65, 200])) }, () =>
-    random.pick(["a", "Z", "_", "9", random.chance(0.1) ? "é" : "x", random.chance(0.1) ? "鍵" : "y", "😀"])
+    random.pick(["a", "Z", "_", "9", random.chance(0.1) ? "é" : "x", random.chance(0.1) ? "鍵" : "y", "😀", "\uFEFF"])
   ).join("")
 const asciiText = (random: RandomSource): string =>
   Array.from({ length: random.below(100) }, () => String.fromCharCode(32 + random.below(95))).join("")
