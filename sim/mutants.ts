@@ -115,8 +115,8 @@ const acknowledged: ReadonlyArray<Mutant> = [
     name: "partly-stored-is-refused",
     breaks: "acknowledged",
     file: "actors/proxy/requests.ts",
-    find: 'const code = !stored ? worst.code : worst.retry ? "ambiguous" : "outcome-unknown"',
-    replace: "const code = worst.code",
+    find: "afterParts(failed, failed.length < parts.length)",
+    replace: "afterParts(failed, false)",
     why: "A write that one shard has and another refused is said to be refused."
   },
   {

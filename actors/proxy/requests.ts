@@ -11,7 +11,7 @@ import type {
   SearchRequest,
   WriteAnswer
 } from "../../protocols/client.ts"
-import { type ElanusError, failure } from "../../protocols/errors.ts"
+import { afterParts, type ElanusError, failure } from "../../protocols/errors.ts"
 import {
   hashAt,
   type Key,
@@ -153,21 +153,12 @@ export const makeRequests = Effect.gen(function* () {
       concurrency: isInTurn ? 1 : "unbounded"
     })
     let timestamp: Timestamp = 0n
-    const failed: Array<string> = []
-    let worst: ElanusError | undefined
+    const failed: Array<ElanusError> = []
     outcomes.forEach((outcome, i) => {
       if (outcome._tag === "Success") timestamp = later(timestamp, outcome.success.timestamp)
-      else {
-        failed.push(`shard ${parts[i]!.shard}: ${outcome.failure.reason}`)
-        if (worst === undefined || outcome.failure.code === "ambiguous") worst = outcome.failure
-      }
+      else failed.push(failure(outcome.failure.code, `shard ${parts[i]!.shard}: ${outcome.failure.reason}`))
     })
-    if (worst !== undefined) {
-      // Part of it is stored, or may be: not refused, whatever that part said.
-      const stored = failed.length < parts.length
-      const code = !stored ? worst.code : worst.retry ? "ambiguous" : "outcome-unknown"
-      return yield* failure(code, failed.join("; "))
-    }
+    if (failed.length > 0) return yield* afterParts(failed, failed.length < parts.length)
     saw(timestamp)
     return { timestamp, count: keys.count }
   })
