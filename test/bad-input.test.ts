@@ -17,6 +17,7 @@ import { connect as connectNats, headers as newHeaders, type NatsConnection as C
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { binary, type ReadLevel } from "../protocols/client.ts"
 import { ElanusError, type ErrorCode, errorKinds } from "../protocols/errors.ts"
+import { keyColumn } from "../protocols/keys.ts"
 import { limits } from "../protocols/limits.ts"
 import { fromMillis } from "../protocols/timestamp.ts"
 import { exitCodes } from "../runtime/cli/exit.ts"
@@ -134,6 +135,13 @@ describe("what a client may get wrong", () => {
   const inBinary = { "Elanus-Format": "binary" }
   const session: ReadLevel = { consistency: "Session", token: 0n, at: undefined }
   const binaryRow = { dimension: DIMENSION, vectors: new Float32Array(DIMENSION), fields: undefined }
+  const rowWith = (bytes: Uint8Array) =>
+    binary.write.encode({
+      ...binaryRow,
+      keys: keyColumn("VarChar", ["new"]),
+      fields: { offsets: Uint32Array.of(0, bytes.length), bytes }
+    })
+  const deep = `${'{"a":'.repeat(limits.fieldsDepthMax + 1)}1${"}".repeat(limits.fieldsDepthMax + 1)}`
   const notText = {
     type: "VarChar",
     count: 1,
@@ -321,7 +329,12 @@ describe("what a client may get wrong", () => {
         ["rows.insert", Uint8Array.of(1, 2, 3), { "Elanus-Format": "binary" }],
         ["rows.search", new Uint8Array(6), { "Elanus-Format": "binary" }],
         ["rows.get", new Uint8Array(0), { "Elanus-Format": "binary" }],
-        ["rows.delete", Uint8Array.of(9, 9, 9, 9, 9), { "Elanus-Format": "binary" }]
+        ["rows.delete", Uint8Array.of(9, 9, 9, 9, 9), { "Elanus-Format": "binary" }],
+        ...["null", "[1]", '"a"', "7", "{", '{"a":1}}', '{"a":1},{"b":2}', '{"a":"\\ud8"}', "{'a':1}", deep].map(
+          (fields) => ["names.insert", rowWith(Buffer.from(fields)), inBinary] as const
+        ),
+        ["names.insert", rowWith(Uint8Array.of(...Buffer.from('{"a":"'), 0xff, ...Buffer.from('"}'))), inBinary],
+        ["rows.insert", `{"data":[{"id":1,"vector":[1,2,3,4],"deep":${deep}}]}`]
       ],
       command: [[["insert", "rows"], "[1,2,3]\n"]]
     },

@@ -22,14 +22,23 @@ import {
   pickKeys,
   shardOf
 } from "../../protocols/keys.ts"
+import { isJsonObject } from "../../protocols/json-text.ts"
 import type { GrantKind } from "../../protocols/coordinator.ts"
 import { limits } from "../../protocols/limits.ts"
 import type { Collection } from "../../protocols/metadata.ts"
 import type { RequestId } from "../../protocols/record.ts"
-import { fieldBytesAt, pickFields, pickRows, type RowBatch, rowBatchBytes } from "../../protocols/rows.ts"
+import {
+  fieldBytesAt,
+  type FieldColumn,
+  pickFields,
+  pickRows,
+  type RowBatch,
+  rowBatchBytes
+} from "../../protocols/rows.ts"
 import type { FoundRows, Hits, ReadTime, Write } from "../../protocols/streaming-node.ts"
 import { fromMillis, later, type Timestamp } from "../../protocols/timestamp.ts"
 import { shortLived } from "../../protocols/memory.ts"
+import { utf8 } from "../../protocols/wire.ts"
 import { buggify } from "../../runtime/buggify.ts"
 import { Bus } from "../../runtime/bus.ts"
 import { distanceOf } from "../../storage/distance.ts"
@@ -385,20 +394,32 @@ const rowsProblem = (collection: Collection, rows: RowBatch): ElanusError | unde
   if (bad >= 0) {
     return failure("bad-vector", `the vector of row ${Math.floor(bad / dimension)} holds ${rows.vectors[bad]}`)
   }
-  const long = longKey(rows.keys, keyLengthMax)
-  if (long !== undefined) return long
-  if (rows.fields !== undefined) {
-    for (let row = 0; row < rows.keys.count; row++) {
-      const { length } = fieldBytesAt(rows.fields, row)
-      if (length > limits.fieldsBytesMax) {
-        return failure(
-          "too-large",
-          `the fields of row ${row} take ${length} bytes; ${limits.fieldsBytesMax} are the most`
-        )
-      }
+  return longKey(rows.keys, keyLengthMax) ?? (rows.fields === undefined ? undefined : fieldsProblem(rows.fields))
+}
+
+/** What nobody could read is not stored: an answer is JSON as a whole, and one such row would cost all the others in it. */
+const fieldsProblem = ({ bytes, offsets }: FieldColumn): ElanusError | undefined => {
+  for (let row = 0; row + 1 < offsets.length; row++) {
+    const from = offsets[row]!
+    const to = offsets[row + 1]!
+    if (to - from > limits.fieldsBytesMax) {
+      return failure(
+        "too-large",
+        `the fields of row ${row} take ${to - from} bytes; ${limits.fieldsBytesMax} are the most`
+      )
+    }
+    if (to > from && !isJsonObject(bytes, from, to, limits.fieldsDepthMax)) {
+      return failure(
+        "bad-request",
+        `the fields of row ${row} are no JSON object of at most ${limits.fieldsDepthMax} levels`
+      )
     }
   }
-  return undefined
+  if (utf8.isValid(bytes)) return undefined
+  const row = offsets.findIndex(
+    (from, i) => i + 1 < offsets.length && !utf8.isValid(bytes.subarray(from, offsets[i + 1]))
+  )
+  return failure("bad-request", `the fields of row ${row} are not valid Unicode`)
 }
 
 export const longKey = (keys: KeyColumn, keyLengthMax: number): ElanusError | undefined => {

@@ -7,6 +7,8 @@ import { binary, consistencies, formatRequestId, parseRequestId, type ReadLevel 
 import { type ErrorCode, errorKinds, ElanusError, failure } from "../../protocols/errors.ts"
 import { type Key, type KeyColumn, keyColumn, keysOf } from "../../protocols/keys.ts"
 import { decodeAnswer, encodeAnswer, encodeFailure } from "../../protocols/protocol.ts"
+import { isJsonObject } from "../../protocols/json-text.ts"
+import { limits } from "../../protocols/limits.ts"
 import { CoordinatorProtocol, grantKinds } from "../../protocols/coordinator.ts"
 import { NodeProtocol } from "../../protocols/node.ts"
 import { noTail, QueryNodeProtocol, type SegmentRead } from "../../protocols/query-node.ts"
@@ -507,6 +509,13 @@ describe("rows", () => {
     refused({ ...fine, keys: { ...text, offsets: Uint32Array.from([1, 1, 2, 3]) } })
   })
 
+  it("whose fields are no object have none", () => {
+    for (const bad of ["null", "[1]", "7", '"a"', "{", '{"a":1}}', "\u0000"]) {
+      assert.deepStrictEqual(parseFields(Buffer.from(bad)), {}, bad)
+    }
+    assert.deepStrictEqual(parseFields(Uint8Array.of(...Buffer.from('{"a":"'), 0xff, ...Buffer.from('"}'))), {})
+  })
+
   it("whose keys are not text each are refused", () => {
     const read = (parts: ReadonlyArray<ReadonlyArray<number>>) => {
       const offsets = new Uint32Array(parts.length + 1)
@@ -532,6 +541,75 @@ describe("rows", () => {
         assert.strictEqual(code(cause), "bad-key")
       }
     }
+  })
+})
+
+describe("a JSON object", () => {
+  const value = (random: RandomSource, depth: number): unknown =>
+    random.pick([
+      () => null,
+      () => random.chance(0.5),
+      () => random.pick([0, -0, 7, -1.5, 1e300, 5e-324, -1e-7, 2 ** 63]),
+      () => text(random),
+      () => random.pick(['"', "\\", "\b\f\n\r\t", "\u0001", "/", "\ud800"]),
+      () => (depth === 0 ? [] : Array.from({ length: random.below(4) }, () => value(random, depth - 1))),
+      () => (depth === 0 ? {} : object(random, depth - 1))
+    ])()
+  const object = (random: RandomSource, depth: number): object =>
+    Object.fromEntries(Array.from({ length: random.below(4) }, () => [text(random, 3), value(random, depth)]))
+  const isObject = (json: string): boolean => {
+    try {
+      const parsed: unknown = JSON.parse(json)
+      return typeof parsed === "object" && parsed !== null && !Array.isArray(parsed)
+    } catch {
+      return false
+    }
+  }
+  /** Among others, which may go on where it ends. */
+  const found = (json: string, before = "", behind = ""): boolean => {
+    const from = Buffer.byteLength(before)
+    const to = from + Buffer.byteLength(json)
+    return isJsonObject(Buffer.from(before + json + behind), from, to, limits.fieldsDepthMax)
+  }
+
+  it("is told from all else as JSON.parse would", () => {
+    const marks = [
+      ...Array.from('{}[]",: \\\n\t0129-+.eEtfnu/ab\u0000'),
+      "true",
+      "null",
+      "\\u00",
+      "1e5",
+      "01",
+      "{}",
+      ""
+    ]
+    const counts = { yes: 0, no: 0 }
+    for (let seed = 0; seed < 2_000; seed++) {
+      const random = randomFrom(seed)
+      const made = random.chance(0.9) ? object(random, 3) : value(random, 2)
+      const json = JSON.stringify(made, null, random.pick([0, 0, 2]))
+      const tried = [json, ` ${json}\n`]
+      for (let i = 0; i < 8; i++) {
+        const at = random.below(json.length + 1)
+        // Well-formed, for a half of a pair is another character as bytes.
+        tried.push((json.slice(0, at) + random.pick(marks) + json.slice(at + random.below(3))).toWellFormed())
+      }
+      for (const each of tried) {
+        const is = isObject(each)
+        counts[is ? "yes" : "no"]++
+        assert.strictEqual(found(each), is, each)
+        assert.strictEqual(found(each, '{"a":', random.pick(['"}', "}", "]}", " {}", "1}", "{", " "])), is, each)
+      }
+    }
+    assert.isAbove(Math.min(counts.yes, counts.no), 2_000)
+  })
+
+  it("is none from some depth on, however deep", () => {
+    const deep = (levels: number) => `${'{"a":['.repeat(levels / 2)}${"]}".repeat(levels / 2)}`
+    assert.isTrue(found(deep(limits.fieldsDepthMax)))
+    assert.isFalse(found(deep(limits.fieldsDepthMax + 2)))
+    assert.isFalse(found(deep(60_000)))
+    assert.isFalse(found(deep(60_000).slice(0, 60_000)))
   })
 })
 
