@@ -7,6 +7,8 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest"
 import { Shard } from "../actors/streaming-node/shard.ts"
+import { WriteQueue } from "../actors/streaming-node/writer.ts"
+import { limits } from "../protocols/limits.ts"
 import { type Elanus, open } from "../runtime/elanus.ts"
 import { randomFrom } from "./support/random.ts"
 import { makeWorkload } from "./support/workload.ts"
@@ -219,6 +221,32 @@ describe("an embedded database", () => {
     apply.mockRestore()
     await reopen()
     expect(await db.collection("rows").count({ consistency: "Strong" })).toBe(2)
+  })
+
+  it("refuses what the log can take no longer, and goes on: several that are too large together go one by one", async () => {
+    const rows = await db.createCollection("rows", { dimension: 100, metric: "L2" })
+    const rowsFrom = (first: number, count: number) => ({
+      ids: Array.from({ length: count }, (_, i) => first + i),
+      vectors: new Float32Array(count * 100)
+    })
+    // As a server does that takes less after a reconnect: what was let in before finds it so.
+    const { recordBytesMax } = limits
+    const shrink = () => Object.assign(limits, { recordBytesMax: 2_000 })
+    const add = WriteQueue.prototype.add
+    const adding = vi.spyOn(WriteQueue.prototype, "add").mockImplementation(function (this: WriteQueue, pending) {
+      shrink()
+      add.call(this, pending)
+    })
+    try {
+      await expect(rows.insert(rowsFrom(100, 20))).rejects.toMatchObject({ code: "too-large", retry: false })
+      await Promise.all(Array.from({ length: 20 }, (_, id) => rows.insert(rowsFrom(id, 1))))
+    } finally {
+      adding.mockRestore()
+      Object.assign(limits, { recordBytesMax })
+    }
+    expect(await rows.count({ consistency: "Strong" })).toBe(20)
+    await reopen()
+    expect(await db.collection("rows").count({ consistency: "Strong" })).toBe(20)
   })
 
   it("tells keys apart that differ by U+FEFF alone, growing and sealed", async () => {

@@ -64,7 +64,8 @@ export const makeRequests = Effect.gen(function* () {
   const coordinator = yield* makeCoordinator
   const clock = yield* Clock.Clock
   /** Of rows or keys for one shard: they go into one message, and into one record of the log. */
-  const partBytesMax = Math.min(limits.recordBytesMax, (yield* Bus).payloadMax) - PART_MARGIN
+  const bus = yield* Bus
+  const partBytesMax = () => Math.min(limits.recordBytesMax, bus.payloadMax) - PART_MARGIN
   /** The newest timestamp that this proxy has seen. */
   let newest: Timestamp = 0n
   /** The same, to date the requests that bring no id; 0 once an owner found that too old, whatever our clock says. */
@@ -137,8 +138,8 @@ export const makeRequests = Effect.gen(function* () {
     const all = bodyOf(undefined)
     const tooLarge = (shard: number, body: Write["body"]) => {
       const bytes = body._tag === "Upsert" ? rowBatchBytes(body.rows) : keyColumnBytes(body.keys)
-      return bytes > partBytesMax
-        ? failure("too-large", `${bytes} bytes for shard ${shard}; ${partBytesMax} fit into one request`)
+      return bytes > partBytesMax()
+        ? failure("too-large", `${bytes} bytes for shard ${shard}; ${partBytesMax()} fit into one request`)
         : undefined
     }
     if (shards === 1) {

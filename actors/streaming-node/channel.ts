@@ -72,6 +72,8 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
   let trouble = ""
   /** What was in flight when the writer ended, in order. */
   let inDoubt: ReadonlyArray<InFlight> = []
+  /** Whether the log can never take the first of them. */
+  let isInvalid = false
 
   // ---- time
 
@@ -235,7 +237,7 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
   const writing: Effect.Effect<Event, never, Log> = Effect.gen(function* () {
     const self = owner!
     const clockService = yield* Clock.Clock
-    const { detail, inFlight } = yield* write({
+    const doubt = yield* write({
       who: self.who,
       incarnation: self.incarnation,
       chain: self.chain,
@@ -243,7 +245,7 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
       stamps: self.stamps,
       changed,
       grant: grantForWriter(self),
-      recordBytesMax: log.recordBytesMax,
+      recordBytesMax: () => log.recordBytesMax,
       acknowledged: (record, sequence) => {
         self.chain.wrote(sequence, record)
         applyRecord(self, record, sequence, clockService.currentTimeMillisUnsafe())
@@ -252,8 +254,9 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
         changed.notify()
       }
     })
-    yield* Effect.logDebug(`channel ${channel}: in doubt: ${detail}`)
-    inDoubt = inFlight
+    yield* Effect.logDebug(`channel ${channel}: in doubt: ${doubt.detail}`)
+    inDoubt = doubt.inFlight
+    isInvalid = doubt.isInvalid
     return { type: "InDoubt" }
   })
   /** Fences again: what the log holds below the fence is stored, and what it does not can never be. */
@@ -264,11 +267,16 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
     const fenced = yield* readToFence(self)
     if (fenced._tag !== "Fenced") return yield* afterFence(self, fenced, { type: "Settled" })
     const again: Array<Pending> = []
-    for (const { pending, record } of inDoubt) {
+    inDoubt.forEach(({ pending, record }, i) => {
       const place = self.place(record.header.lsn)
-      if (place !== undefined && place.hash === record.hash) answer(pending, record.header)
-      else again.push(...pending)
-    }
+      if (place !== undefined && place.hash === record.hash) return answer(pending, record.header)
+      // Nothing gets past a request that can never be stored. Several in one record may fit one by one.
+      if (i === 0 && isInvalid && pending.length === 1) {
+        return refuse(pending, failure("too-large", `the log takes no record of ${pending[0]!.bytes} bytes`))
+      }
+      if (i === 0 && isInvalid) self.queue.alone = pending.length
+      again.push(...pending)
+    })
     inDoubt = []
     for (const each of again) self.asked.set(askedKey(each.entry), each)
     self.queue.putBack(again)

@@ -131,7 +131,7 @@ const own = Effect.fnUntraced(function* (
       stamps: mine.stamps,
       changed: mine.changed,
       grant,
-      recordBytesMax: RECORD_BYTES_MAX,
+      recordBytesMax: () => RECORD_BYTES_MAX,
       acknowledged: (record, sequence) => {
         mine.chain.wrote(sequence, record)
         mine.acknowledged.push(record.header.lsn)
