@@ -137,6 +137,7 @@ const judgePackage = (file, name, typeOnly) => {
     if (isDriver(name)) return mayImport(file) ? undefined : `${name} is a driver: only its adapter may import it`
   }
   if (file === "protocols/checksum.ts" && name === "node:zlib") return undefined
+  if (file === "protocols/wire.ts" && name === "node:buffer") return undefined
   if (isAdapter(file) || isEdge(file)) return undefined
   return `${name} is outside of the simulated world: only adapters and composition roots import it`
 }

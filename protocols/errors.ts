@@ -99,6 +99,17 @@ export const afterTries = (last: ElanusError, unknown: ElanusError | undefined, 
   return last.code === "ambiguous" ? failure("timeout", last.reason) : last
 }
 
+/**
+ * What a write ends in that went in several parts, of which these failed: where a part of it is stored, or may be, it was
+ * not refused, whatever a part said. Asked again it is completed, unless one of them can never be.
+ */
+export const afterParts = (failed: ReadonlyArray<ElanusError>, isPartStored: boolean): ElanusError => {
+  const first = (wanted: ErrorCode) => failed.find(({ code }) => code === wanted)
+  const worst = first("ambiguous") ?? first("outcome-unknown") ?? failed[0]!
+  const code = !isPartStored ? worst.code : worst.retry ? "ambiguous" : "outcome-unknown"
+  return failure(code, [...new Set(failed.map(({ reason }) => reason))].join("; "))
+}
+
 /** The body of an error as every door shows it. */
 export const errorBody = (error: ElanusError) => ({
   error: { code: error.code, reason: error.reason, fault: error.fault, retry: error.retry }

@@ -2,6 +2,7 @@
  * Primary keys. One key is a `Key`: an integer of 64 bits as a number where it is exact, else a bigint, or a string;
  * so equal keys are equal in a Map. Many are a `KeyColumn`: plain bytes.
  */
+import { failure } from "./errors.ts"
 import { limits } from "./limits.ts"
 import { shortLived } from "./memory.ts"
 import { type Reader, utf8, WireError, type Writer } from "./wire.ts"
@@ -82,6 +83,7 @@ export const writeKeys = (writer: Writer, column: KeyColumn): Writer => {
   return writer.u8(1).block(column.offsets).block(column.bytes)
 }
 
+/** Keys from bytes. Those that it gives are text each: whoever stores keys may decode them later, and cannot refuse them then. */
 export const readKeys = (reader: Reader): KeyColumn => {
   const type = reader.u8()
   if (type === 0) {
@@ -95,9 +97,13 @@ export const readKeys = (reader: Reader): KeyColumn => {
     throw new WireError("key offsets do not fit their bytes")
   }
   for (let i = 1; i < offsets.length; i++) {
-    const length = offsets[i]! - offsets[i - 1]!
+    const from = offsets[i - 1]!
+    const length = offsets[i]! - from
     if (length < 0 || length > limits.keyLengthMax) throw new WireError("a key of impossible length")
+    // Text as a whole, and none begins within a character: so each is text by itself.
+    if (((bytes[from] ?? 0) & 0xc0) === 0x80) throw failure("bad-key", `key ${i - 1} is not valid Unicode`)
   }
+  if (!utf8.isValid(bytes)) throw failure("bad-key", "a key is not valid Unicode")
   return { type: "VarChar", count: offsets.length - 1, offsets, bytes }
 }
 

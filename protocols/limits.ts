@@ -10,6 +10,8 @@ export const limits = {
   keyLengthMax: 65_535,
   /** Of one row's dynamic fields, as JSON. */
   fieldsBytesMax: 65_536,
+  /** Objects and arrays in each other: what reads or writes JSON has only so much of a stack. */
+  fieldsDepthMax: 1_000,
   collectionsMax: 65_536,
   /** Of a row in the index, `M`. */
   neighboursMax: 2_048,

@@ -21,7 +21,7 @@ const versioned = <A, I>(what: string, version: number, schema: Schema.Codec<A, 
   const decode = (bytes: Uint8Array): A => {
     let json: { readonly v?: unknown } | null
     try {
-      json = JSON.parse(utf8.decode(bytes))
+      json = JSON.parse(utf8.decodeDocument(bytes))
     } catch {
       throw new MetadataUnreadable(`${what}: not JSON`)
     }

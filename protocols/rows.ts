@@ -49,7 +49,16 @@ export const fieldColumn = (rows: ReadonlyArray<Fields | undefined>): FieldColum
 export const fieldBytesAt = (column: FieldColumn | undefined, row: number): Uint8Array =>
   column === undefined ? EMPTY : column.bytes.subarray(column.offsets[row]!, column.offsets[row + 1]!)
 
-export const parseFields = (bytes: Uint8Array): Fields => (bytes.length === 0 ? {} : JSON.parse(utf8.decode(bytes)))
+/** None where they are no object: a proxy takes no such row, and one that is there must not keep others from being read. */
+export const parseFields = (bytes: Uint8Array): Fields => {
+  if (bytes.length === 0) return {}
+  try {
+    const fields: unknown = JSON.parse(utf8.decodeDocument(bytes))
+    return typeof fields === "object" && fields !== null && !Array.isArray(fields) ? (fields as Fields) : {}
+  } catch {
+    return {}
+  }
+}
 
 const EMPTY = new Uint8Array(0)
 

@@ -43,16 +43,16 @@ const acknowledged: ReadonlyArray<Mutant> = [
     name: "doubt-is-success",
     breaks: "acknowledged",
     file: streaming("channel"),
-    find: "if (place !== undefined && place.hash === record.hash) answer(pending, record.header)",
-    replace: "if (true) answer(pending, record.header)",
+    find: "if (place !== undefined && place.hash === record.hash) return answer(pending, record.header)",
+    replace: "if (true) return answer(pending, record.header)",
     why: "What was in flight when an append timed out is taken for stored."
   },
   {
     name: "doubt-is-failure",
     breaks: "acknowledged",
     file: streaming("channel"),
-    find: "if (place !== undefined && place.hash === record.hash) answer(pending, record.header)",
-    replace: "if (false) answer(pending, record.header)",
+    find: "if (place !== undefined && place.hash === record.hash) return answer(pending, record.header)",
+    replace: "if (false) return answer(pending, record.header)",
     why: "What was in flight when an append timed out is taken for not stored, and written once more."
   },
   {
@@ -115,8 +115,8 @@ const acknowledged: ReadonlyArray<Mutant> = [
     name: "partly-stored-is-refused",
     breaks: "acknowledged",
     file: "actors/proxy/requests.ts",
-    find: 'const code = !stored ? worst.code : worst.retry ? "ambiguous" : "outcome-unknown"',
-    replace: "const code = worst.code",
+    find: "afterParts(failed, failed.length < parts.length)",
+    replace: "afterParts(failed, false)",
     why: "A write that one shard has and another refused is said to be refused."
   },
   {

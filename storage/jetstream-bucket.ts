@@ -27,7 +27,7 @@ export const bucketStream = (cluster: string, name: BucketName) => `KV_${bucketO
 // bytes; "=" alone is an empty token. Dots keep parting the tokens.
 
 const encoder = new TextEncoder()
-const decoder = new TextDecoder()
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true })
 
 const escapeToken = (token: string): string =>
   token === ""

@@ -73,9 +73,9 @@ export const publish = (
     return Promise.resolve(refused("invalid", `${messages.length} messages, and a batch takes ${batchMessagesMax}`))
   }
   // A message that is published without a connection waits for the next one, or is dropped. Neither can be told.
-  if (!nats.isConnected()) return Promise.resolve(unavailable("not connected to NATS"))
   const { connection } = nats
-  const payloadMax = connection.info?.max_payload ?? 0
+  const payloadMax = connection.info?.max_payload
+  if (!nats.isConnected() || payloadMax === undefined) return Promise.resolve(unavailable("not connected to NATS"))
 
   const batchId = messages.length === 1 ? undefined : nuid.next()
   const prepared = messages.map((message, index) => {

@@ -71,7 +71,13 @@ const make = Effect.fnUntraced(function* (options: JetStreamLogOptions) {
   const nats = yield* NatsConnection
   const { connection, manager } = nats
   const { cluster, replicas } = options
-  const recordBytesMax = Math.min(limits.recordBytesMax, (connection.info?.max_payload ?? 0) - limits.payloadMargin)
+  let payloadMax = 0
+  /** As the server says now, which may say less after a reconnect; while there is none, as the last one said. */
+  const recordBytesMax = () => {
+    payloadMax = connection.info?.max_payload ?? payloadMax
+    return Math.min(limits.recordBytesMax, payloadMax - limits.payloadMargin)
+  }
+  recordBytesMax()
 
   // The highest sequence that this process knows to be stored, of each channel: who tells a lower one is an old leader.
   const known = new Map<number, number>()
@@ -91,8 +97,8 @@ const make = Effect.fnUntraced(function* (options: JetStreamLogOptions) {
   })
 
   const tooLarge = (data: Uint8Array) =>
-    data.length > recordBytesMax
-      ? refused("invalid", `a record of ${data.length} bytes, and the log takes ${recordBytesMax}`)
+    data.length > recordBytesMax()
+      ? refused("invalid", `a record of ${data.length} bytes, and the log takes ${recordBytesMax()}`)
       : undefined
 
   const info = (channel: number) => {
@@ -254,7 +260,18 @@ const make = Effect.fnUntraced(function* (options: JetStreamLogOptions) {
     Effect.catch((error) => Effect.succeed<Outcome<void>>(unavailable(error.detail)))
   )
 
-  return Log.of({ recordBytesMax, create, open, append, appendBatch, read, follow, purge })
+  return Log.of({
+    get recordBytesMax() {
+      return recordBytesMax()
+    },
+    create,
+    open,
+    append,
+    appendBatch,
+    read,
+    follow,
+    purge
+  })
 })
 
 export const layer = (options: JetStreamLogOptions): Layer.Layer<Log, never, NatsConnection> =>

@@ -28,7 +28,7 @@ export interface LogState {
 export class Log extends Context.Service<
   Log,
   {
-    /** The largest record that this log takes, in bytes. */
+    /** The largest record that this log takes now, in bytes: it can change, and a record that was on its way be refused ("invalid"). */
     readonly recordBytesMax: number
 
     /** Makes the channel's log. Only bootstrap does this; it fails if there is one already ("unfit"). */

@@ -15,7 +15,9 @@ import { setTimeout as sleep } from "node:timers/promises"
 import { promisify } from "node:util"
 import { connect as connectNats, headers as newHeaders, type NatsConnection as Connection } from "nats"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
+import { binary, type ReadLevel } from "../protocols/client.ts"
 import { ElanusError, type ErrorCode, errorKinds } from "../protocols/errors.ts"
+import { keyColumn } from "../protocols/keys.ts"
 import { limits } from "../protocols/limits.ts"
 import { fromMillis } from "../protocols/timestamp.ts"
 import { exitCodes } from "../runtime/cli/exit.ts"
@@ -130,6 +132,22 @@ describe("what a client may get wrong", () => {
   const tooMany = Array.from({ length: limits.queriesMax + 1 }, () => [1, 2, 3, 4])
   const ahead = String(fromMillis(Date.now() + 3_600_000))
   const good = { id: 100, vector: [1, 2, 3, 4] }
+  const inBinary = { "Elanus-Format": "binary" }
+  const session: ReadLevel = { consistency: "Session", token: 0n, at: undefined }
+  const binaryRow = { dimension: DIMENSION, vectors: new Float32Array(DIMENSION), fields: undefined }
+  const rowWith = (bytes: Uint8Array) =>
+    binary.write.encode({
+      ...binaryRow,
+      keys: keyColumn("VarChar", ["new"]),
+      fields: { offsets: Uint32Array.of(0, bytes.length), bytes }
+    })
+  const deep = `${'{"a":'.repeat(limits.fieldsDepthMax + 1)}1${"}".repeat(limits.fieldsDepthMax + 1)}`
+  const notText = {
+    type: "VarChar",
+    count: 1,
+    offsets: Uint32Array.of(0, 2),
+    bytes: Uint8Array.of(0xff, 0xfe)
+  } as const
 
   const cases: ReadonlyArray<Case> = [
     {
@@ -227,7 +245,10 @@ describe("what a client may get wrong", () => {
         ["names.insert", { data: [{ id: "x".repeat(limits.keyLengthMax + 1), vector: [1, 2, 3, 4] }] }],
         ["names.insert", '{"data":[{"id":"\\ud800","vector":[1,2,3,4]}]}'],
         ["rows.delete", { id: ["one"] }],
-        ["rows.get", { id: [{}] }]
+        ["rows.get", { id: [{}] }],
+        ["names.insert", binary.write.encode({ ...binaryRow, keys: notText }), inBinary],
+        ["names.delete", binary.keys.encode(notText), inBinary],
+        ["names.get", binary.get.encode({ keys: notText, outputFields: [], level: session }), inBinary]
       ],
       library: [
         (elanus) => rows(elanus).insert([{ vector: [1, 2, 3, 4] }]),
@@ -308,7 +329,12 @@ describe("what a client may get wrong", () => {
         ["rows.insert", Uint8Array.of(1, 2, 3), { "Elanus-Format": "binary" }],
         ["rows.search", new Uint8Array(6), { "Elanus-Format": "binary" }],
         ["rows.get", new Uint8Array(0), { "Elanus-Format": "binary" }],
-        ["rows.delete", Uint8Array.of(9, 9, 9, 9, 9), { "Elanus-Format": "binary" }]
+        ["rows.delete", Uint8Array.of(9, 9, 9, 9, 9), { "Elanus-Format": "binary" }],
+        ...["null", "[1]", '"a"', "7", "{", '{"a":1}}', '{"a":1},{"b":2}', '{"a":"\\ud8"}', "{'a':1}", deep].map(
+          (fields) => ["names.insert", rowWith(Buffer.from(fields)), inBinary] as const
+        ),
+        ["names.insert", rowWith(Uint8Array.of(...Buffer.from('{"a":"'), 0xff, ...Buffer.from('"}'))), inBinary],
+        ["rows.insert", `{"data":[{"id":1,"vector":[1,2,3,4],"deep":${deep}}]}`]
       ],
       command: [[["insert", "rows"], "[1,2,3]\n"]]
     },

@@ -88,6 +88,8 @@ describe("every lint rule of the house bites", () => {
     ["actors/proxy/package.ts", `export * from "@effect/platform-node"`, "elanus(imports)"],
     ["protocols/node.ts", `export * from "node:path"`, "elanus(imports)"],
     ["protocols/checksum.ts", `export * from "node:zlib"`],
+    ["protocols/wire.ts", `export * from "node:buffer"`],
+    ["protocols/keys.ts", `export * from "node:buffer"`, "elanus(imports)"],
     // xstate is a table
     ["actors/proxy/machine.ts", `export { setup } from "xstate"`, "elanus(imports)"],
     ["protocols/machine.ts", `export type { AnyStateMachine } from "xstate"`, "elanus(imports)"],

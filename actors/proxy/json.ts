@@ -23,7 +23,7 @@ export const parseBody = (bytes: Uint8Array): Body => {
   if (bytes.length === 0) return {}
   let text: string
   try {
-    text = utf8.decode(bytes)
+    text = utf8.decodeDocument(bytes)
   } catch (cause) {
     throw bad(`the body is not UTF-8: ${String(cause)}`)
   }

@@ -176,11 +176,10 @@ export const proxy = Effect.gen(function* () {
       asked.binary ? binary.search.decode(asked.data) : readSearch(collection.spec, parseBody(asked.data))
     )
     if (request instanceof ElanusError) return Effect.fail(request)
-    return Effect.map(requests.search(collection, request, asked.deadline), (answer) =>
-      asked.binary
-        ? binaryReply(binary.hits.encode(answer))
-        : reply(writeSearch(collection.spec, answer, request.outputFields))
-    )
+    const found = requests.search(collection, request, asked.deadline)
+    return asked.binary
+      ? Effect.map(found, (answer) => binaryReply(binary.hits.encode(answer)))
+      : Effect.flatMap(found, (answer) => jsonReply(() => writeSearch(collection.spec, answer, request.outputFields)))
   }
 
   const get = Effect.fnUntraced(function* (collection: Collection, asked: Asked) {
@@ -192,7 +191,7 @@ export const proxy = Effect.gen(function* () {
     }
     const answer = yield* requests.get(collection, request, asked.deadline)
     if (asked.binary) return binaryReply(binary.found.encode(answer))
-    return reply(writeGet(collection.spec, answer, request.outputFields))
+    return yield* jsonReply(() => writeGet(collection.spec, answer, request.outputFields))
   })
 
   const query = Effect.fnUntraced(function* (collection: Collection, { data, deadline }: Asked) {
@@ -334,6 +333,13 @@ export const proxy = Effect.gen(function* () {
 
 const reply = (data: Uint8Array): Reply => ({ data })
 const binaryReply = (data: Uint8Array): Reply => ({ data, headers: BINARY_HEADERS })
+
+/** Of rows, which hold what clients put there. Whoever asks is told what is wrong, instead of waiting in vain. */
+const jsonReply = (write: () => Uint8Array): Effect.Effect<Reply, ElanusError> =>
+  Effect.try({
+    try: () => reply(write()),
+    catch: (cause) => failure("internal", `the answer cannot be written as JSON: ${String(cause)}`)
+  })
 
 /** Runs what throws an ElanusError for a caller's mistake, and anything else for bytes that are no request. */
 const tryTo = <A>(read: () => A): A | ElanusError => {

@@ -11,7 +11,7 @@ import type {
   SearchRequest,
   WriteAnswer
 } from "../../protocols/client.ts"
-import { type ElanusError, failure } from "../../protocols/errors.ts"
+import { afterParts, type ElanusError, failure } from "../../protocols/errors.ts"
 import {
   hashAt,
   type Key,
@@ -22,14 +22,23 @@ import {
   pickKeys,
   shardOf
 } from "../../protocols/keys.ts"
+import { isJsonObject } from "../../protocols/json-text.ts"
 import type { GrantKind } from "../../protocols/coordinator.ts"
 import { limits } from "../../protocols/limits.ts"
 import type { Collection } from "../../protocols/metadata.ts"
 import type { RequestId } from "../../protocols/record.ts"
-import { fieldBytesAt, pickFields, pickRows, type RowBatch, rowBatchBytes } from "../../protocols/rows.ts"
+import {
+  fieldBytesAt,
+  type FieldColumn,
+  pickFields,
+  pickRows,
+  type RowBatch,
+  rowBatchBytes
+} from "../../protocols/rows.ts"
 import type { FoundRows, Hits, ReadTime, Write } from "../../protocols/streaming-node.ts"
 import { fromMillis, later, type Timestamp } from "../../protocols/timestamp.ts"
 import { shortLived } from "../../protocols/memory.ts"
+import { utf8 } from "../../protocols/wire.ts"
 import { buggify } from "../../runtime/buggify.ts"
 import { Bus } from "../../runtime/bus.ts"
 import { distanceOf } from "../../storage/distance.ts"
@@ -55,7 +64,8 @@ export const makeRequests = Effect.gen(function* () {
   const coordinator = yield* makeCoordinator
   const clock = yield* Clock.Clock
   /** Of rows or keys for one shard: they go into one message, and into one record of the log. */
-  const partBytesMax = Math.min(limits.recordBytesMax, (yield* Bus).payloadMax) - PART_MARGIN
+  const bus = yield* Bus
+  const partBytesMax = () => Math.min(limits.recordBytesMax, bus.payloadMax) - PART_MARGIN
   /** The newest timestamp that this proxy has seen. */
   let newest: Timestamp = 0n
   /** The same, to date the requests that bring no id; 0 once an owner found that too old, whatever our clock says. */
@@ -128,8 +138,8 @@ export const makeRequests = Effect.gen(function* () {
     const all = bodyOf(undefined)
     const tooLarge = (shard: number, body: Write["body"]) => {
       const bytes = body._tag === "Upsert" ? rowBatchBytes(body.rows) : keyColumnBytes(body.keys)
-      return bytes > partBytesMax
-        ? failure("too-large", `${bytes} bytes for shard ${shard}; ${partBytesMax} fit into one request`)
+      return bytes > partBytesMax()
+        ? failure("too-large", `${bytes} bytes for shard ${shard}; ${partBytesMax()} fit into one request`)
         : undefined
     }
     if (shards === 1) {
@@ -153,21 +163,12 @@ export const makeRequests = Effect.gen(function* () {
       concurrency: isInTurn ? 1 : "unbounded"
     })
     let timestamp: Timestamp = 0n
-    const failed: Array<string> = []
-    let worst: ElanusError | undefined
+    const failed: Array<ElanusError> = []
     outcomes.forEach((outcome, i) => {
       if (outcome._tag === "Success") timestamp = later(timestamp, outcome.success.timestamp)
-      else {
-        failed.push(`shard ${parts[i]!.shard}: ${outcome.failure.reason}`)
-        if (worst === undefined || outcome.failure.code === "ambiguous") worst = outcome.failure
-      }
+      else failed.push(failure(outcome.failure.code, `shard ${parts[i]!.shard}: ${outcome.failure.reason}`))
     })
-    if (worst !== undefined) {
-      // Part of it is stored, or may be: not refused, whatever that part said.
-      const stored = failed.length < parts.length
-      const code = !stored ? worst.code : worst.retry ? "ambiguous" : "outcome-unknown"
-      return yield* failure(code, failed.join("; "))
-    }
+    if (failed.length > 0) return yield* afterParts(failed, failed.length < parts.length)
     saw(timestamp)
     return { timestamp, count: keys.count }
   })
@@ -394,20 +395,32 @@ const rowsProblem = (collection: Collection, rows: RowBatch): ElanusError | unde
   if (bad >= 0) {
     return failure("bad-vector", `the vector of row ${Math.floor(bad / dimension)} holds ${rows.vectors[bad]}`)
   }
-  const long = longKey(rows.keys, keyLengthMax)
-  if (long !== undefined) return long
-  if (rows.fields !== undefined) {
-    for (let row = 0; row < rows.keys.count; row++) {
-      const { length } = fieldBytesAt(rows.fields, row)
-      if (length > limits.fieldsBytesMax) {
-        return failure(
-          "too-large",
-          `the fields of row ${row} take ${length} bytes; ${limits.fieldsBytesMax} are the most`
-        )
-      }
+  return longKey(rows.keys, keyLengthMax) ?? (rows.fields === undefined ? undefined : fieldsProblem(rows.fields))
+}
+
+/** What nobody could read is not stored: an answer is JSON as a whole, and one such row would cost all the others in it. */
+const fieldsProblem = ({ bytes, offsets }: FieldColumn): ElanusError | undefined => {
+  for (let row = 0; row + 1 < offsets.length; row++) {
+    const from = offsets[row]!
+    const to = offsets[row + 1]!
+    if (to - from > limits.fieldsBytesMax) {
+      return failure(
+        "too-large",
+        `the fields of row ${row} take ${to - from} bytes; ${limits.fieldsBytesMax} are the most`
+      )
+    }
+    if (to > from && !isJsonObject(bytes, from, to, limits.fieldsDepthMax)) {
+      return failure(
+        "bad-request",
+        `the fields of row ${row} are no JSON object of at most ${limits.fieldsDepthMax} levels`
+      )
     }
   }
-  return undefined
+  if (utf8.isValid(bytes)) return undefined
+  const row = offsets.findIndex(
+    (from, i) => i + 1 < offsets.length && !utf8.isValid(bytes.subarray(from, offsets[i + 1]))
+  )
+  return failure("bad-request", `the fields of row ${row} are not valid Unicode`)
 }
 
 export const longKey = (keys: KeyColumn, keyLengthMax: number): ElanusError | undefined => {

@@ -8,7 +8,7 @@ import { type ElanusError, failure } from "../../protocols/errors.ts"
 import { limits } from "../../protocols/limits.ts"
 import { type ChannelKey, type Checkpoint, metaKey, type Order } from "../../protocols/metadata.ts"
 import { QueryNodeProtocol } from "../../protocols/query-node.ts"
-import { type Entry, type LogRecord, requestKey } from "../../protocols/record.ts"
+import { type Entry, type LogRecord, RecordDamaged, requestKey } from "../../protocols/record.ts"
 import type { ReadAt, ReadTime, Route, ShardStats, Write, Written } from "../../protocols/streaming-node.ts"
 import type { Timestamp } from "../../protocols/timestamp.ts"
 import { activate, type Self } from "../../runtime/actor.ts"
@@ -74,6 +74,8 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
   let trouble = ""
   /** What was in flight when the writer ended, in order. */
   let inDoubt: ReadonlyArray<InFlight> = []
+  /** Whether the log can never take the first of them. */
+  let isInvalid = false
 
   // ---- time
 
@@ -185,7 +187,10 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
   const readToFence = Effect.fnUntraced(function* (self: Owner): Effect.fn.Return<Fenced, never, Log> {
     const clock = yield* Clock.Clock
     const onRecord: OnRecord = (record, sequence) => {
-      const take = () => applyRecord(self, record, sequence, clock.currentTimeMillisUnsafe())
+      const take = () => {
+        applyRecord(self, record, sequence, clock.currentTimeMillisUnsafe())
+        changed.notify()
+      }
       // A record of a collection that our metadata is too old to know waits until it does.
       const knows = () => record.entries.every(({ schema }) => catalog.head() >= schema)
       if (!knows()) return Effect.map(catalog.changed.until(knows), take)
@@ -216,17 +221,25 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
   }
 
   const applyRecord = (self: Owner, record: LogRecord, sequence: number, nowMs: number) => {
-    self.apply(record, sequence, nowMs)
+    try {
+      self.apply(record, sequence, nowMs)
+    } catch (cause) {
+      throw new RecordDamaged(`record ${record.header.lsn} cannot be applied: ${String(cause)}`)
+    }
     for (const entry of record.entries) self.asked.delete(askedKey(entry))
-    changed.notify()
   }
+  /** What applied half of a record knows of another log than there is: run again on that, it would count records wrong from there on. */
+  const orDamaged = <R>(duty: Effect.Effect<Event, never, R>): Effect.Effect<Event, never, R> =>
+    Effect.catchDefect(duty, (cause) =>
+      cause instanceof RecordDamaged ? Effect.sync(() => damaged(cause.message)) : Effect.die(cause)
+    )
   const askedKey = (entry: Pick<Entry, "collection" | "shard" | "request">) =>
     `${shardKey(entry.collection, entry.shard)} ${requestKey(entry.request)}`
 
   const writing: Effect.Effect<Event, never, Log> = Effect.gen(function* () {
     const self = owner!
     const clockService = yield* Clock.Clock
-    const { detail, inFlight } = yield* write({
+    const doubt = yield* write({
       who: self.who,
       incarnation: self.incarnation,
       chain: self.chain,
@@ -234,16 +247,18 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
       stamps: self.stamps,
       changed,
       grant: grantForWriter(self),
-      recordBytesMax: log.recordBytesMax,
+      recordBytesMax: () => log.recordBytesMax,
       acknowledged: (record, sequence) => {
         self.chain.wrote(sequence, record)
+        applyRecord(self, record, sequence, clockService.currentTimeMillisUnsafe())
         self.closed = record.header.timestamp
         self.proven = record.header.lsn
-        applyRecord(self, record, sequence, clockService.currentTimeMillisUnsafe())
+        changed.notify()
       }
     })
-    yield* Effect.logDebug(`channel ${channel}: in doubt: ${detail}`)
-    inDoubt = inFlight
+    yield* Effect.logDebug(`channel ${channel}: in doubt: ${doubt.detail}`)
+    inDoubt = doubt.inFlight
+    isInvalid = doubt.isInvalid
     return { type: "InDoubt" }
   })
   /** Fences again: what the log holds below the fence is stored, and what it does not can never be. */
@@ -254,11 +269,16 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
     const fenced = yield* readToFence(self)
     if (fenced._tag !== "Fenced") return yield* afterFence(self, fenced, { type: "Settled" })
     const again: Array<Pending> = []
-    for (const { pending, record } of inDoubt) {
+    inDoubt.forEach(({ pending, record }, i) => {
       const place = self.place(record.header.lsn)
-      if (place !== undefined && place.hash === record.hash) answer(pending, record.header)
-      else again.push(...pending)
-    }
+      if (place !== undefined && place.hash === record.hash) return answer(pending, record.header)
+      // Nothing gets past a request that can never be stored. Several in one record may fit one by one.
+      if (i === 0 && isInvalid && pending.length === 1) {
+        return refuse(pending, failure("too-large", `the log takes no record of ${pending[0]!.bytes} bytes`))
+      }
+      if (i === 0 && isInvalid) self.queue.alone = pending.length
+      again.push(...pending)
+    })
     inDoubt = []
     for (const each of again) self.asked.set(askedKey(each.entry), each)
     self.queue.putBack(again)
@@ -508,9 +528,9 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
       on,
       duties: {
         take,
-        recover: provide(recover),
-        write: provide(writing),
-        settle: provide(settle),
+        recover: provide(orDamaged(recover)),
+        write: provide(orDamaged(writing)),
+        settle: provide(orDamaged(settle)),
         maintain: provide(maintain),
         checkpoint
       }

@@ -111,7 +111,6 @@ export class Owner {
   /** A record is stored, and so is every one before it: now, and not earlier, it counts. */
   apply(record: LogRecord, sequence: number, nowMs: number): void {
     const { header } = record
-    this.lsn = header.lsn
     this.logBytes += recordBytes(record.entries)
     const grown = new Set<Shard>()
     for (const entry of record.entries) {
@@ -128,6 +127,8 @@ export class Owner {
       if (shard.growing.active.bytes >= this.settings.segmentBytesMax) shard.seal(header.lsn)
     }
     const { epoch, floor, incarnation, lsn, timestamp } = header
+    // Last, and both at once: `places` has one for each lsn, and what is sealed up to an lsn has all of it.
+    this.lsn = lsn
     this.epochs.add(header)
     this.places.push({ sequence, lsn, hash: record.hash, epoch, incarnation, timestamp, floor })
     this.requests.advance(header.timestamp, 0n)

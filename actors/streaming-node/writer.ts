@@ -47,6 +47,8 @@ export class WriteQueue {
   proveAbove = -1
   /** Of the newest record that was sent. */
   issued = 0
+  /** So many at its head go one by one: together they were a record that the log never takes. */
+  alone = 0
 
   add(pending: Pending): void {
     this.waiting.push(pending)
@@ -60,6 +62,7 @@ export class WriteQueue {
     while (count < this.waiting.length && (count === 0 || bytes + this.waiting[count]!.bytes <= bytesMax)) {
       bytes += this.waiting[count++]!.bytes
     }
+    this.alone = Math.max(0, this.alone - count)
     this.bytes -= bytes
     return this.waiting.splice(0, count)
   }
@@ -82,7 +85,14 @@ export interface WriterDeps {
   readonly grant: Effect.Effect<void, ElanusError>
   /** The record is stored, and so is all before it. */
   readonly acknowledged: (record: LogRecord, sequence: number) => void
-  readonly recordBytesMax: number
+  readonly recordBytesMax: () => number
+}
+
+export interface Doubt {
+  readonly inFlight: ReadonlyArray<InFlight>
+  readonly detail: string
+  /** The log said of the first in flight that it can never take it; the others tell nothing, for it is missing before them. */
+  readonly isInvalid: boolean
 }
 
 /** With so few appends in flight the next goes out at once; with more, only when it is worth a record of its own. */
@@ -90,9 +100,7 @@ const EAGER_DEPTH = 2
 const WORTH_BYTES = 64 * 1024
 
 /** Runs until an append is in doubt; then tells which were in flight, in order. */
-export const write = Effect.fnUntraced(function* (
-  deps: WriterDeps
-): Effect.fn.Return<{ readonly inFlight: ReadonlyArray<InFlight>; readonly detail: string }, never, Log> {
+export const write = Effect.fnUntraced(function* (deps: WriterDeps): Effect.fn.Return<Doubt, never, Log> {
   const log = yield* Log
   const { chain, changed, queue, stamps, who } = deps
   const inFlight: Array<InFlight> = []
@@ -120,7 +128,7 @@ export const write = Effect.fnUntraced(function* (
   // Never interrupted half-way: a record that was sent is known to be in flight.
   const send = Effect.fnUntraced(function* (header: RecordHeader, bytesMax: number) {
     if (inFlight.length === 0) isAtOnce = false
-    const pending = header.kind === "rows" ? queue.take(atOnce() ? 0 : bytesMax) : []
+    const pending = header.kind === "rows" ? queue.take(atOnce() || queue.alone > 0 ? 0 : bytesMax) : []
     const entries = pending.map(({ entry }) => entry)
     const { bytes, hash } = encodeRecord(header, entries)
     const isLost = pending.length > 0 && (yield* buggify("an append is lost"))
@@ -159,7 +167,7 @@ export const write = Effect.fnUntraced(function* (
       return
     }
     yield* stall("before a record is sent", 500)
-    yield* send(header, deps.recordBytesMax)
+    yield* send(header, deps.recordBytesMax())
   })
 
   const sendTick = Effect.gen(function* () {
@@ -187,9 +195,17 @@ export const write = Effect.fnUntraced(function* (
       yield* changed.until(() => inFlight.length > 0)
       const first = inFlight[0]!
       const outcome = yield* first.outcome
-      if (outcome._tag !== "Done") return `append ${first.sequence}: ${outcome._tag}: ${outcome.detail}`
-      if (outcome.value !== first.sequence) return `append ${first.sequence} was stored as ${outcome.value}`
-      if (yield* buggify("an append that is stored is doubted")) return `append ${first.sequence}: not believed`
+      const doubt = (detail: string, isInvalid = false): Doubt => ({
+        inFlight,
+        detail: `append ${first.sequence}${detail}`,
+        isInvalid
+      })
+      if (outcome._tag !== "Done") {
+        const isInvalid = outcome._tag === "Refused" && outcome.reason === "invalid"
+        return doubt(`: ${outcome._tag}: ${outcome.detail}`, isInvalid)
+      }
+      if (outcome.value !== first.sequence) return doubt(` was stored as ${outcome.value}`)
+      if (yield* buggify("an append that is stored is doubted")) return doubt(": not believed")
       yield* stall("before an acknowledgement", 500)
       inFlight.shift()
       deps.acknowledged(first.record, first.sequence)
@@ -198,8 +214,7 @@ export const write = Effect.fnUntraced(function* (
     }
   })
 
-  const detail = yield* Effect.raceFirst(acknowledge, issue)
-  return { inFlight, detail }
+  return yield* Effect.raceFirst(acknowledge, issue)
 })
 
 /** Tells the requests of a stored record. */

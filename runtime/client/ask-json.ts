@@ -23,7 +23,7 @@ export const makeJsonAsks = (ask: Ask, session: Session): JsonAsks => {
     // An id in every request: those that make something are then made once, however often they are sent.
     const headers = { [headerNames.request]: formatRequestId(session.requestId()) }
     const reply = await ask(subject, utf8.encode(JSON.stringify(body)), headers, options.timeoutMs)
-    const answer = JSON.parse(utf8.decode(reply.data)) as { readonly data: unknown; readonly timestamp: string }
+    const answer = JSON.parse(utf8.decodeDocument(reply.data)) as { readonly data: unknown; readonly timestamp: string }
     return { data: answer.data, timestamp: parseTimestamp(answer.timestamp) ?? 0n }
   }
   return {

@@ -104,7 +104,7 @@ export const makeAsk = (send: Send): Ask => {
 export const errorOf = ({ data, headers }: Reply): ElanusError | undefined => {
   if (headers === undefined || headers[headerNames.errorCode] === undefined) return undefined
   try {
-    const { error } = JSON.parse(utf8.decode(data)) as {
+    const { error } = JSON.parse(utf8.decodeDocument(data)) as {
       readonly error: { readonly code: string; readonly reason: string }
     }
     if (error.code in errorKinds) return failure(error.code as ErrorCode, error.reason)

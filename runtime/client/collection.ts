@@ -7,7 +7,7 @@ import {
   headers as headerNames,
   type ReadLevel
 } from "../../protocols/client.ts"
-import { ElanusError, failure } from "../../protocols/errors.ts"
+import { afterParts, ElanusError, failure } from "../../protocols/errors.ts"
 import { limits } from "../../protocols/limits.ts"
 import { collectionSubject, nameProblem } from "../../protocols/subjects.ts"
 import { later, type Timestamp } from "../../protocols/timestamp.ts"
@@ -108,14 +108,24 @@ export const makeCollection = (client: Client, name: string): Collection => {
     const worker = async () => {
       while (next < parts.length) {
         const part = parts[next++]!
-        const written = await writeOne(subjects.insert, mine, binary.write.encode(part), patienceOf({ timeoutMs }))
-        count += written.count
-        timestamp = later(timestamp, written.timestamp)
+        try {
+          const written = await writeOne(subjects.insert, mine, binary.write.encode(part), patienceOf({ timeoutMs }))
+          count += written.count
+          timestamp = later(timestamp, written.timestamp)
+        } catch (cause) {
+          next = parts.length
+          throw cause
+        }
       }
     }
     const workers = Array.from({ length: Math.min(limits.insertsAtOnce, parts.length) }, worker)
-    await Promise.all(workers).catch(forget)
-    return { count, timestamp }
+    // Also those that are on their way: who is told that it failed may delete what is there, and nothing may come after that.
+    const failed = (await Promise.allSettled(workers)).flatMap((each) =>
+      each.status === "rejected" ? [each.reason as unknown] : []
+    )
+    if (failed.length === 0) return { count, timestamp }
+    const errors = failed.filter((each) => each instanceof ElanusError)
+    return forget(errors.length < failed.length || parts.length === 1 ? failed[0] : afterParts(errors, count > 0))
   }
 
   const search = async (given: Vector | ReadonlyArray<Vector>, options: SearchOptions = {}) => {

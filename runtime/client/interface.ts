@@ -83,7 +83,7 @@ export interface Collection {
   readonly drop: (options?: RequestOptions) => Promise<void>
   /** Returns when everything acknowledged before it is sealed, stored and served by query nodes. */
   readonly flush: (options?: RequestOptions) => Promise<void>
-  /** Writes rows; one whose key is there already replaces it. Large inserts are split. */
+  /** Writes rows; one whose key is there already replaces it. Large inserts are split; if one fails of which a part may be stored, that is "ambiguous". */
   readonly insert: (rows: ReadonlyArray<object> | Columns, options?: RequestOptions) => Promise<Written>
   readonly upsert: (rows: ReadonlyArray<object> | Columns, options?: RequestOptions) => Promise<Written>
   readonly delete: (ids: Key | ReadonlyArray<Key>, options?: RequestOptions) => Promise<Written>

@@ -1,10 +1,13 @@
 /** What a proxy knows by itself, where its watch is behind. */
 import { Effect } from "effect"
 import { assert, describe, it } from "vitest"
+import { parseBody } from "../../actors/proxy/json.ts"
 import { proxy } from "../../actors/proxy/proxy.ts"
 import { formatRequestId, headers } from "../../protocols/client.ts"
 import { CoordinatorProtocol } from "../../protocols/coordinator.ts"
+import { keyColumn } from "../../protocols/keys.ts"
 import { encodeAnswer } from "../../protocols/protocol.ts"
+import { StreamingNodeProtocol } from "../../protocols/streaming-node.ts"
 import { collectionSubject } from "../../protocols/subjects.ts"
 import { utf8 } from "../../protocols/wire.ts"
 import { Bus, BusError, type Message, type Reply } from "../../runtime/bus.ts"
@@ -72,6 +75,38 @@ describe("a description", () => {
   })
 })
 
+describe("a JSON body", () => {
+  it("may begin with a byte order mark", () => {
+    assert.deepStrictEqual(parseBody(utf8.encode('\uFEFF{"id":"\uFEFFa"}')), { id: "\uFEFFa" })
+  })
+})
+
+describe("rows whose fields are not what a proxy would take", () => {
+  /** What a client is answered that asks for rows of which one has such fields, stored by an earlier version. */
+  const answered = (fields: string) => {
+    const all = [Buffer.from(fields), Buffer.from('{"title":"Emma"}')]
+    const found = {
+      keys: keyColumn("Int64", [1, 2]),
+      fields: {
+        offsets: Uint32Array.of(0, all[0]!.length, all[0]!.length + all[1]!.length),
+        bytes: Buffer.concat(all)
+      },
+      vectors: new Float32Array(0)
+    }
+    const { success } = StreamingNodeProtocol.calls.Get
+    const asked = [["get", { id: [1, 2], outputFields: ["title"] }]] as const
+    return ask(asked, { Get: () => encodeAnswer(success, { timestamp: 1n, lsn: 1, found }) }).answers[0]!
+  }
+
+  it("cost no other row, and nobody its answer", () => {
+    for (const fields of ["null", "7", "{", "[1]"]) {
+      assert.deepStrictEqual(JSON.parse(answered(fields)).data, [{ id: "1" }, { id: "2", title: "Emma" }], fields)
+    }
+    const deep = answered(`{"title":${"[".repeat(30_000)}${"]".repeat(30_000)}}`)
+    assert.strictEqual(JSON.parse(deep).error.code, "internal")
+  })
+})
+
 describe("a request that was long on its way", () => {
   const insert = ["insert", { data: [{ id: 1, vector: [1, 2] }] }] as const
   const remove = ["delete", { id: [1] }] as const
@@ -101,7 +136,7 @@ describe("a request that was long on its way", () => {
 /** What a proxy that knows the collection `old` answers to one request after the other; what else answers is on the bus. */
 const ask = (
   requests: ReadonlyArray<readonly [verb: string, body: object]>,
-  coordinator: { readonly [call: string]: () => Uint8Array },
+  others: { readonly [call: string]: () => Uint8Array },
   id?: string
 ): { readonly answers: ReadonlyArray<string>; readonly writes: number } => {
   let writes = 0
@@ -117,12 +152,9 @@ const ask = (
         if (subject.endsWith(".Grant")) {
           return Effect.succeed({ data: encodeAnswer(calls.Grant.success, { first: 1n, last: 1n, floor: 0n }) })
         }
-        if (subject.includes(".coordinator.")) {
-          const answer = coordinator[subject.slice(subject.lastIndexOf(".") + 1)]
-          return answer === undefined
-            ? Effect.fail(new BusError({ reason: "nobody", detail: subject }))
-            : Effect.succeed({ data: answer() })
-        }
+        const answer = others[subject.slice(subject.lastIndexOf(".") + 1)]
+        if (answer !== undefined) return Effect.succeed({ data: answer() })
+        if (subject.includes(".coordinator.")) return Effect.fail(new BusError({ reason: "nobody", detail: subject }))
         writes++
         return Effect.succeed({ data: new Uint8Array(0) })
       })

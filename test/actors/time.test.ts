@@ -155,7 +155,7 @@ describe("the floor of an owner", () => {
           stamps,
           changed: makeSignal(),
           grant: Effect.void,
-          recordBytesMax: 1_000,
+          recordBytesMax: () => 1_000,
           acknowledged: () => {}
         })
         // It stands still before it is sent.

@@ -20,7 +20,14 @@ import { failure } from "../../protocols/errors.ts"
 import { keyColumn, keysOf } from "../../protocols/keys.ts"
 import { limits } from "../../protocols/limits.ts"
 import { type Checkpoint, checkpointZero } from "../../protocols/metadata.ts"
-import { decodeRecord, encodeRecord, type LogRecord, RecordDamaged, type RecordHeader } from "../../protocols/record.ts"
+import {
+  decodeRecord,
+  encodeRecord,
+  type Entry,
+  type LogRecord,
+  RecordDamaged,
+  type RecordHeader
+} from "../../protocols/record.ts"
 import type { Written } from "../../protocols/streaming-node.ts"
 import { fromMillis, later, type Timestamp } from "../../protocols/timestamp.ts"
 import { makeSignal } from "../../runtime/signal.ts"
@@ -124,7 +131,7 @@ const own = Effect.fnUntraced(function* (
       stamps: mine.stamps,
       changed: mine.changed,
       grant,
-      recordBytesMax: RECORD_BYTES_MAX,
+      recordBytesMax: () => RECORD_BYTES_MAX,
       acknowledged: (record, sequence) => {
         mine.chain.wrote(sequence, record)
         mine.acknowledged.push(record.header.lsn)
@@ -601,7 +608,7 @@ const writeOutOfOrder: typeof write = Effect.fnUntraced(function* (deps) {
 
 describe("a fence", () => {
   /** On a log with three records, by an owner that believes something else of it: how it ends, and if the log grew. */
-  const believing = (change: (checkpoint: Checkpoint) => Checkpoint, lost?: string) => {
+  const believing = (change: (checkpoint: Checkpoint) => Checkpoint, lost?: string, after?: ReadonlyArray<Entry>) => {
     const world = new World(1)
     const broker = simBroker(world)
     let ended: Fenced | undefined
@@ -615,6 +622,18 @@ describe("a fence", () => {
       for (const incarnation of [1, 2, 3]) yield* fence(who, incarnation, chain, onRecord, nothingLost)
       const { epoch, floor, hash, incarnation, lsn, recordAt: sequence, timestamp } = chain
       const checkpoint = { ...checkpointZero, epoch, floor, hash, incarnation, lsn, sequence, timestamp }
+      if (after !== undefined) {
+        const header: RecordHeader = {
+          ...who,
+          kind: "rows",
+          incarnation,
+          lsn: lsn + 1,
+          previous: hash,
+          timestamp: timestamp + 1n,
+          floor
+        }
+        yield* yield* log.append(CHANNEL, encodeRecord(header, after).bytes, chain.sequence)
+      }
       const { last } = yield* log.open(CHANNEL)
       const heir: Identity = { channel: CHANNEL, epoch: 6n, nonce: 8n }
       ended = yield* fence(heir, 1, new Chain(change(checkpoint)), onRecord, () => lost)
@@ -638,6 +657,20 @@ describe("a fence", () => {
   it("is not set on a log that has something else where the newest known record was, and ends no earlier", () => {
     const { ended, grew } = believing((checkpoint) => ({ ...checkpoint, sequence: checkpoint.sequence - 1 }))
     assert.match(ended?._tag === "Damaged" ? ended.detail : "", /something else is/)
+    assert.strictEqual(grew, 0)
+  })
+
+  it("is not set on a log with a record that nobody can apply", () => {
+    const keys = { type: "VarChar", count: 1, offsets: Uint32Array.of(0, 2), bytes: Uint8Array.of(0xff, 0xfe) } as const
+    const entry: Entry = {
+      collection: "c",
+      shard: 0,
+      schema: 1,
+      request: { issued: 1n, unique: 1n },
+      body: { _tag: "Delete", keys }
+    }
+    const { ended, grew } = believing((checkpoint) => checkpoint, undefined, [entry])
+    assert.match(ended?._tag === "Damaged" ? ended.detail : "", /not valid Unicode/)
     assert.strictEqual(grew, 0)
   })
 

@@ -5,8 +5,10 @@
 import { assert, describe, it } from "vitest"
 import { binary, consistencies, formatRequestId, parseRequestId, type ReadLevel } from "../../protocols/client.ts"
 import { type ErrorCode, errorKinds, ElanusError, failure } from "../../protocols/errors.ts"
-import { type Key, type KeyColumn, keyColumn } from "../../protocols/keys.ts"
+import { type Key, type KeyColumn, keyColumn, keysOf } from "../../protocols/keys.ts"
 import { decodeAnswer, encodeAnswer, encodeFailure } from "../../protocols/protocol.ts"
+import { isJsonObject } from "../../protocols/json-text.ts"
+import { limits } from "../../protocols/limits.ts"
 import { CoordinatorProtocol, grantKinds } from "../../protocols/coordinator.ts"
 import { NodeProtocol } from "../../protocols/node.ts"
 import { noTail, QueryNodeProtocol, type SegmentRead } from "../../protocols/query-node.ts"
@@ -49,7 +51,7 @@ const count = (random: RandomSource): number =>
   random.pick([0, 1, random.below(1_000), 2 ** 32, Number.MAX_SAFE_INTEGER])
 const text = (random: RandomSource, mostly = 10): string =>
   Array.from({ length: random.below(random.pick([1, mostly, 31, 33, 63, 65, 200])) }, () =>
-    random.pick(["a", "Z", "_", "9", random.chance(0.1) ? "é" : "x", random.chance(0.1) ? "鍵" : "y", "😀"])
+    random.pick(["a", "Z", "_", "9", random.chance(0.1) ? "é" : "x", random.chance(0.1) ? "鍵" : "y", "😀", "\uFEFF"])
   ).join("")
 const asciiText = (random: RandomSource): string =>
   Array.from({ length: random.below(100) }, () => String.fromCharCode(32 + random.below(95))).join("")
@@ -506,6 +508,109 @@ describe("rows", () => {
     refused({ ...fine, keys: { ...text, offsets: Uint32Array.from([0, 2, 1, 3]) } })
     refused({ ...fine, keys: { ...text, offsets: Uint32Array.from([0, 1, 2, 4]) } })
     refused({ ...fine, keys: { ...text, offsets: Uint32Array.from([1, 1, 2, 3]) } })
+  })
+
+  it("whose fields are no object have none", () => {
+    for (const bad of ["null", "[1]", "7", '"a"', "{", '{"a":1}}', "\u0000"]) {
+      assert.deepStrictEqual(parseFields(Buffer.from(bad)), {}, bad)
+    }
+    assert.deepStrictEqual(parseFields(Uint8Array.of(...Buffer.from('{"a":"'), 0xff, ...Buffer.from('"}'))), {})
+  })
+
+  it("whose keys are not text each are refused", () => {
+    const read = (parts: ReadonlyArray<ReadonlyArray<number>>) => {
+      const offsets = new Uint32Array(parts.length + 1)
+      parts.forEach((part, i) => (offsets[i + 1] = offsets[i]! + part.length))
+      const keys: KeyColumn = { type: "VarChar", count: parts.length, offsets, bytes: Uint8Array.from(parts.flat()) }
+      return keysOf(binary.keys.decode(binary.keys.encode(keys)))
+    }
+    const [first, second, ...rest] = Buffer.from("鍵é")
+    assert.deepStrictEqual(read([[], [first!, second!, ...rest], [0x61], []]), ["", "鍵é", "a", ""])
+    for (const bad of [
+      [[0xff, 0xfe]],
+      [[0x61], [0x80], [0x62]],
+      [[0xed, 0xa0, 0x80]],
+      [[0x61], [0xc3]],
+      // Text as a whole, and neither of them by itself.
+      [[first!], [second!, ...rest]],
+      [[first!, second!], rest]
+    ]) {
+      const code = (cause: unknown) => (cause instanceof ElanusError ? cause.code : cause)
+      try {
+        assert.fail(JSON.stringify(read(bad)))
+      } catch (cause) {
+        assert.strictEqual(code(cause), "bad-key")
+      }
+    }
+  })
+})
+
+describe("a JSON object", () => {
+  const value = (random: RandomSource, depth: number): unknown =>
+    random.pick([
+      () => null,
+      () => random.chance(0.5),
+      () => random.pick([0, -0, 7, -1.5, 1e300, 5e-324, -1e-7, 2 ** 63]),
+      () => text(random),
+      () => random.pick(['"', "\\", "\b\f\n\r\t", "\u0001", "/", "\ud800"]),
+      () => (depth === 0 ? [] : Array.from({ length: random.below(4) }, () => value(random, depth - 1))),
+      () => (depth === 0 ? {} : object(random, depth - 1))
+    ])()
+  const object = (random: RandomSource, depth: number): object =>
+    Object.fromEntries(Array.from({ length: random.below(4) }, () => [text(random, 3), value(random, depth)]))
+  const isObject = (json: string): boolean => {
+    try {
+      const parsed: unknown = JSON.parse(json)
+      return typeof parsed === "object" && parsed !== null && !Array.isArray(parsed)
+    } catch {
+      return false
+    }
+  }
+  /** Among others, which may go on where it ends. */
+  const found = (json: string, before = "", behind = ""): boolean => {
+    const from = Buffer.byteLength(before)
+    const to = from + Buffer.byteLength(json)
+    return isJsonObject(Buffer.from(before + json + behind), from, to, limits.fieldsDepthMax)
+  }
+
+  it("is told from all else as JSON.parse would", () => {
+    const marks = [
+      ...Array.from('{}[]",: \\\n\t0129-+.eEtfnu/ab\u0000'),
+      "true",
+      "null",
+      "\\u00",
+      "1e5",
+      "01",
+      "{}",
+      ""
+    ]
+    const counts = { yes: 0, no: 0 }
+    for (let seed = 0; seed < 2_000; seed++) {
+      const random = randomFrom(seed)
+      const made = random.chance(0.9) ? object(random, 3) : value(random, 2)
+      const json = JSON.stringify(made, null, random.pick([0, 0, 2]))
+      const tried = [json, ` ${json}\n`]
+      for (let i = 0; i < 8; i++) {
+        const at = random.below(json.length + 1)
+        // Well-formed, for a half of a pair is another character as bytes.
+        tried.push((json.slice(0, at) + random.pick(marks) + json.slice(at + random.below(3))).toWellFormed())
+      }
+      for (const each of tried) {
+        const is = isObject(each)
+        counts[is ? "yes" : "no"]++
+        assert.strictEqual(found(each), is, each)
+        assert.strictEqual(found(each, '{"a":', random.pick(['"}', "}", "]}", " {}", "1}", "{", " "])), is, each)
+      }
+    }
+    assert.isAbove(Math.min(counts.yes, counts.no), 2_000)
+  })
+
+  it("is none from some depth on, however deep", () => {
+    const deep = (levels: number) => `${'{"a":['.repeat(levels / 2)}${"]}".repeat(levels / 2)}`
+    assert.isTrue(found(deep(limits.fieldsDepthMax)))
+    assert.isFalse(found(deep(limits.fieldsDepthMax + 2)))
+    assert.isFalse(found(deep(60_000)))
+    assert.isFalse(found(deep(60_000).slice(0, 60_000)))
   })
 })
 

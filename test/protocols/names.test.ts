@@ -13,6 +13,7 @@ import {
   shardOf
 } from "../../protocols/keys.ts"
 import { checkpointZero, emptyManifest, metadata, MetadataUnreadable, orderAbove } from "../../protocols/metadata.ts"
+import { fieldColumn, parseFields } from "../../protocols/rows.ts"
 import {
   collectionSubject,
   collectionVerbs,
@@ -22,7 +23,7 @@ import {
   parseSubject
 } from "../../protocols/subjects.ts"
 import { fromMillis, later, parseTimestamp, TIMESTAMP_MAX, toMillis } from "../../protocols/timestamp.ts"
-import { utf8 } from "../../protocols/wire.ts"
+import { Reader, utf8, Writer } from "../../protocols/wire.ts"
 import { randomFrom, type RandomSource } from "../support/random.ts"
 import { forSeeds } from "../support/seeds.ts"
 
@@ -33,7 +34,9 @@ const int64 = (random: RandomSource): bigint =>
 const text = (random: RandomSource): string =>
   Array.from({ length: random.below(6) }, () =>
     String.fromCodePoint(
-      random.pick([0x00, 0x61, 0x62, 0x7f, 0x80, 0x7ff, 0x800, 0xd7ff, 0xe000, 0xfffd, 0xffff, 0x10000, 0x10ffff])
+      random.pick([
+        0x00, 0x61, 0x62, 0x7f, 0x80, 0x7ff, 0x800, 0xd7ff, 0xe000, 0xfeff, 0xfffd, 0xffff, 0x10000, 0x10ffff
+      ])
     )
   ).join("")
 
@@ -91,6 +94,23 @@ describe("the hash of a key", () => {
         for (const each of counts) assert.isBelow(Math.abs(each / (8_000 / shards) - 1), 0.2)
       }
     }
+  })
+})
+
+describe("text", () => {
+  it("comes back as it was, alone, in a message and in a column, also behind what looks like a byte order mark", () => {
+    forSeeds(100, (seed) => {
+      const random = randomFrom(seed)
+      const long = "x".repeat(random.pick([0, 40, 80]))
+      const texts = ["\uFEFF", "\uFEFF\uFEFF", ""].map((mark) => `${mark}${text(random)}${long}`)
+      for (const each of texts) {
+        assert.strictEqual(utf8.decode(utf8.encode(each)), each)
+        assert.strictEqual(new Reader(new Writer().text(each).finish()).text(), each)
+        assert.deepStrictEqual(parseFields(fieldColumn([{ [each]: each }])!.bytes), { [each]: each })
+      }
+      assert.deepStrictEqual(keysOf(keyColumn("VarChar", texts)), texts)
+      assert.strictEqual(utf8.decodeDocument(utf8.encode("\uFEFF{}")), "{}")
+    })
   })
 })
 

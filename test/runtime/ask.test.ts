@@ -1,6 +1,7 @@
 /** How a client of the library shares its patience out among its tries. */
 import { afterEach, assert, describe, it, vi } from "vitest"
-import { ElanusError, failure } from "../../protocols/errors.ts"
+import { binary } from "../../protocols/client.ts"
+import { ElanusError, type ErrorCode, failure } from "../../protocols/errors.ts"
 import { limits } from "../../protocols/limits.ts"
 import { makeAsk } from "../../runtime/client/ask.ts"
 import { type Client, makeCollection } from "../../runtime/client/collection.ts"
@@ -91,5 +92,69 @@ describe("several questions for one answer", () => {
       assert.isAtMost(tookMs, 10_000)
       assert.deepStrictEqual(given, [10_000, 7_000, 3_800, 600])
     }
+  })
+})
+
+describe("a large insert", () => {
+  /** Of parts whose answers come after 20 ms each: what it ends in, and the parts that were begun and stored then and later. */
+  const insert = async (outcomeOf: (part: number) => ErrorCode | undefined) => {
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance"] })
+    let begun = 0
+    let stored = 0
+    const description = {
+      createdTimestamp: "1",
+      fields: [
+        { name: "id", type: "Int64", primaryKey: true },
+        { name: "vector", type: "FloatVector", params: { dim: 64 } }
+      ]
+    }
+    const session = makeSession({ now: () => performance.now(), unique: () => 1n })
+    session.learn(5n)
+    const client: Pick<Client, "ask" | "askAbout" | "session" | "database" | "payloadMax"> = {
+      ask: async (_subject, data) => {
+        const code = outcomeOf(begun++)
+        await new Promise((resolve) => setTimeout(resolve, code === undefined ? 20 : 1))
+        if (code !== undefined) throw failure(code, "by the script")
+        stored++
+        return { data: binary.written.encode({ timestamp: 6n, count: binary.write.decode(data).keys.count }) }
+      },
+      askAbout: () => Promise.resolve(description),
+      session,
+      database: "default",
+      payloadMax: 40_000
+    }
+    const rows = {
+      ids: BigInt64Array.from({ length: 10_000 }, (_, i) => BigInt(i)),
+      vectors: new Float32Array(640_000)
+    }
+    const inserted = makeCollection(client as Client, "books").insert(rows)
+    const ended = inserted.then(
+      ({ count }) => ({ said: `${count} rows`, begun, stored }),
+      ({ code }: ElanusError) => ({ said: code as string, begun, stored })
+    )
+    await vi.advanceTimersByTimeAsync(5_000)
+    return { ...(await ended), later: { begun, stored } }
+  }
+
+  afterEach(() => {
+    vi.useRealTimers()
+  })
+
+  it("writes nothing any more once it has said how it ended", async () => {
+    const right = await insert(() => undefined)
+    assert.strictEqual(right.said, "10000 rows")
+    assert.isAbove(right.begun, 3 * limits.insertsAtOnce)
+    const { begun, later, said, stored } = await insert((part) => (part === 2 ? "damaged" : undefined))
+    assert.strictEqual(said, "outcome-unknown")
+    assert.deepStrictEqual([begun, stored], [limits.insertsAtOnce, limits.insertsAtOnce - 1])
+    assert.deepStrictEqual(later, { begun, stored })
+  })
+
+  it("is refused only if no part of it is stored, or may be", async () => {
+    const said = async (outcomeOf: (part: number) => ErrorCode | undefined) => (await insert(outcomeOf)).said
+    assert.strictEqual(await said(() => "overloaded"), "overloaded")
+    assert.strictEqual(await said((part) => (part === 5 ? "overloaded" : undefined)), "ambiguous")
+    assert.strictEqual(await said((part) => (part === 5 ? "ambiguous" : "overloaded")), "ambiguous")
+    assert.strictEqual(await said((part) => (part === 5 ? "outcome-unknown" : "overloaded")), "outcome-unknown")
   })
 })

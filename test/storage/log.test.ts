@@ -1,11 +1,12 @@
 /** One suite for every adapter of `Log`: by property against a model, and the awkward questions one by one. */
 import { jetstreamManager } from "@nats-io/jetstream"
-import { Context, Effect, Exit, Fiber, type Scope, Stream } from "effect"
+import { Context, Effect, Exit, Fiber, Layer, type Scope, Stream } from "effect"
 import { connect } from "nats"
 import { describe, expect, it } from "vitest"
 import { limits } from "../../protocols/limits.ts"
-import { channelStream, channelSubject } from "../../storage/log-jetstream.ts"
+import { channelStream, channelSubject, layer as jetStreamLog } from "../../storage/log-jetstream.ts"
 import { Log, type LogEntry } from "../../storage/log.ts"
+import { NatsConnection } from "../../storage/nats-connection.ts"
 import type { Outcome, StorageError } from "../../storage/outcome.ts"
 import { randomFrom, seeds } from "../support/random.ts"
 import {
@@ -62,6 +63,21 @@ const takeover = Effect.fnUntraced(function* (log: LogService, name: string) {
   const stopped = valueOf(yield* log.appendBatch(channel, batchOf(`stopper ${name}`), undefined))
   const fenced = valueOf(yield* log.appendBatch(channel, batchOf(`fence ${name}`), stopped))
   return fenced - fenceLength + 1
+})
+
+describe("the largest record on NATS", () => {
+  it("is what the server that we are connected to takes", async () => {
+    const connection: { info?: { max_payload: number } } = { info: { max_payload: 8 * 1024 * 1024 } }
+    const nats = NatsConnection.of({ connection } as unknown as NatsConnection["Service"])
+    const layer = jetStreamLog({ cluster: "c", replicas: 1 }).pipe(Layer.provide(Layer.succeed(NatsConnection, nats)))
+    const log = await Effect.runPromise(Effect.provide(Log, layer))
+    expect(log.recordBytesMax).toBe(limits.recordBytesMax)
+    delete connection.info // while it connects again
+    expect(log.recordBytesMax).toBe(limits.recordBytesMax)
+    connection.info = { max_payload: 64 * 1024 }
+    expect(log.recordBytesMax).toBe(64 * 1024 - limits.payloadMargin)
+    expect(tagOf(await Effect.runPromise(Effect.flatten(log.append(1, new Uint8Array(60_000), 0))))).toBe("invalid")
+  })
 })
 
 describeWorlds("log", (world) => {

@@ -282,6 +282,7 @@ export const oddKeys: ReadonlyArray<string> = [
   "$KV.x",
   "slash/and\\back",
   "Käse.日本語.🚀",
+  "\uFEFFmarked",
   "new\nline\ttab\u0000",
   "UPPER.lower",
   "x".repeat(900)
