@@ -1,6 +1,7 @@
 /** One index job at the coordinator: given to a data node, watched, given to another if that one is lost. Kept. */
 import { Effect } from "effect"
 import type { DataNodeProtocol } from "../../protocols/data-node.ts"
+import { failure } from "../../protocols/errors.ts"
 import { limits } from "../../protocols/limits.ts"
 import { metaKey } from "../../protocols/metadata.ts"
 import { activate, type Keep, type Self } from "../../runtime/actor.ts"
@@ -63,7 +64,9 @@ export const jobKeeper = ({ alive, dataNodes, truth }: JobDeps, id: string) =>
           if (node !== undefined) {
             const attempt = truth.newId()
             const begun = yield* Effect.result(
-              truth.commit((draft) =>
+              truth.commit((draft) => {
+                // What is dropped has no jobs any more, and must get no attempts.
+                if (draft.get("job", key) === undefined) throw failure("stale", `job ${id} is gone`)
                 draft.put("attempt", metaKey.attempt(attempt), {
                   id: attempt,
                   kind: "index",
@@ -72,7 +75,7 @@ export const jobKeeper = ({ alive, dataNodes, truth }: JobDeps, id: string) =>
                   segment: job.segment,
                   node
                 })
-              )
+              })
             )
             yield* stall("between a job's attempt and its node", 2_000)
             if (begun._tag === "Success") return { type: "Assigned", attempt, node }
