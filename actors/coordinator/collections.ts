@@ -15,7 +15,7 @@ import { Catalog } from "../../runtime/catalog.ts"
 import { lifecycleOf } from "../../runtime/lifecycle.ts"
 import type { Handlers } from "../../runtime/remote.ts"
 import { either } from "../../runtime/signal.ts"
-import { Objects } from "../../storage/objects.ts"
+import { type ObjectInfo, Objects } from "../../storage/objects.ts"
 import { collectionLifecycle } from "./lifecycle.ts"
 import type { Oracle } from "./oracle.ts"
 import { pickChannels } from "./placing.ts"
@@ -171,9 +171,14 @@ export const collectionKeeper = (truth: Truth, id: string) =>
       }
       const close = Effect.as(either(catalog.changed, catalog.leased).until(owners), { type: "Closed" } as const)
 
+      /** In doubt is not done either: the next pass tells. */
+      const removeObject = Effect.fnUntraced(function* ({ key }: ObjectInfo) {
+        const outcome = yield* objects.remove(key)
+        if (outcome._tag !== "Done") return yield* failure("unavailable", `object ${key}: ${outcome.detail}`)
+      })
       const removeObjects = Effect.forEach(objectKey.ofCollection(id), (prefix) =>
-        Stream.runForEach(objects.list(prefix), (object) => objects.remove(object.key))
-      )
+        Stream.runForEach(objects.list(prefix), removeObject)
+      ).pipe(Effect.retry(Schedule.spaced(RETRY_MS)))
       const keysOf = (kind: "attempt" | "job") =>
         [...truth.all(kind)].filter((each) => each.collection === id).map((each) => metaKey[kind](each.id))
       /**

@@ -15,6 +15,7 @@ import { Catalog } from "../../runtime/catalog.ts"
 import { fromMillis } from "../../protocols/timestamp.ts"
 import { makeSignal } from "../../runtime/signal.ts"
 import { Objects } from "../../storage/objects.ts"
+import { ambiguous, done, refused, unavailable } from "../../storage/outcome.ts"
 import { World } from "../../sim/world.ts"
 
 const key = metaKey.collection("1")
@@ -124,6 +125,35 @@ describe("a collection that leaves more than a commit takes", () => {
       )
     )
     assert.deepStrictEqual([...values.keys()].sort(), [metaKey.attempt("other"), metaKey.gone("1")])
+  })
+})
+
+describe("the objects of a collection that is dropped", () => {
+  it("are removed, though the store refuses at first", () => {
+    const values = new Map<string, unknown>([[key, { ...books, state: "dropping" }]])
+    const held = new Set(["a", "b", "c"].map((name) => `segments/1/0/${name}.arrow`))
+    const outcomes = [done(undefined), unavailable("503"), refused("invalid", "403"), ambiguous("500")]
+    const objects = {
+      list: (prefix: string) =>
+        Stream.fromIterable(
+          [...held].filter((each) => each.startsWith(prefix)).map((each) => ({ key: each, bytes: 1 }))
+        ),
+      remove: (name: string) =>
+        Effect.sync(() => {
+          const outcome = outcomes.shift() ?? done(undefined)
+          if (outcome._tag === "Done") held.delete(name)
+          return outcome
+        })
+    } as unknown as Objects["Service"]
+    new World("refused removals").run(
+      collectionKeeper(truthOf(values), "1").pipe(
+        Effect.timeout(60_000),
+        Effect.provideService(Catalog, {} as Catalog["Service"]),
+        Effect.provideService(Objects, objects)
+      )
+    )
+    assert.deepStrictEqual([...held], [])
+    assert.deepStrictEqual([...values.keys()], [metaKey.gone("1")])
   })
 })
 
