@@ -229,6 +229,10 @@ export const coordinator = Effect.gen(function* () {
         Status: () => truth.commit(() => status(truth))
       })
       const kept = yield* FiberMap.make<string>()
+      const jobDeps = { truth, dataNodes, alive: () => aliveWith("data-node") }
+      const keepJob = (id: string) => FiberMap.run(kept, id, provide(jobKeeper(jobDeps, id)), { onlyIfMissing: true })
+      // Those that failed too, once in a term.
+      for (const { id } of truth.all("job")) yield* keepJob(id)
       while (true) {
         yield* reconcile(truth)
         for (const each of truth.all("collection")) {
@@ -236,14 +240,7 @@ export const coordinator = Effect.gen(function* () {
             yield* FiberMap.run(kept, each.id, provide(collectionKeeper(truth, each.id)), { onlyIfMissing: true })
           }
         }
-        for (const { id } of truth.all("job")) {
-          yield* FiberMap.run(
-            kept,
-            id,
-            provide(jobKeeper({ truth, dataNodes, alive: () => aliveWith("data-node") }, id)),
-            { onlyIfMissing: true }
-          )
-        }
+        for (const { id, state } of truth.all("job")) if (state !== "failed") yield* keepJob(id)
         const unkept = () =>
           [...truth.all("collection")].some((each) => isMoving(each) && !FiberMap.hasUnsafe(kept, each.id)) ||
           [...truth.all("job")].some(({ id, state }) => state !== "failed" && !FiberMap.hasUnsafe(kept, id))
