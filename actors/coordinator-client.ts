@@ -22,6 +22,8 @@ export interface Coordinator {
 }
 
 const AGAIN: ReadonlySet<ErrorCode> = new Set(["unavailable", "disconnected", "ambiguous", "deposed"])
+/** Whether what was asked may have been done, or be done yet. */
+export const leavesOpen = ({ code }: ElanusError): boolean => AGAIN.has(code)
 const WAIT_FIRST_MS = 10
 const WAIT_MAX_MS = 1_000
 
