@@ -22,14 +22,19 @@ export interface Coordinator {
 }
 
 const AGAIN: ReadonlySet<ErrorCode> = new Set(["unavailable", "disconnected", "ambiguous", "deposed"])
+/** Whether what was asked may have been done, or be done yet. */
+export const leavesOpen = ({ code }: ElanusError): boolean => AGAIN.has(code)
 const WAIT_FIRST_MS = 10
 const WAIT_MAX_MS = 1_000
 
 export const makeCoordinator = Effect.gen(function* () {
   const coordinators = yield* remote(CoordinatorProtocol)
+  const clock = yield* Clock.Clock
+  /** By a clock that nobody sets back. */
+  const now = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
   const coordinator: Coordinator = {
     call: Effect.fnUntraced(function* (name, payload, timeoutMs) {
-      const deadline = (yield* Clock.currentTimeMillis) + timeoutMs
+      const deadline = now() + timeoutMs
       let left = timeoutMs
       let waitMs = WAIT_FIRST_MS
       let unknown: ElanusError | undefined
@@ -45,7 +50,7 @@ export const makeCoordinator = Effect.gen(function* () {
         const { code, reason } = answer.failure
         // While there are two, both are asked: who was deposed says nothing of what the other one does.
         if (code === "ambiguous" || code === "deposed") unknown ??= answer.failure
-        left = AGAIN.has(code) ? deadline - (yield* Clock.currentTimeMillis) - waitMs : 0
+        left = AGAIN.has(code) ? deadline - now() - waitMs : 0
         if (left <= 0) {
           // That one coordinator was deposed, and none came in time, is to who asks that there is none.
           const last = code === "deposed" ? failure("unavailable", reason) : answer.failure

@@ -71,9 +71,12 @@ export const CoordinatorProtocol = protocol("coordinator", {
    */
   Grant: hotCall(grantAsked, grantGiven),
 
-  /** Announces that objects are about to be written; answers the attempt's id, which goes into their names. */
+  /**
+   * Announces that objects are about to be written; answers the attempt's id, which goes into their names. The same
+   * request again is the same attempt. Refused if the manifest has no room for what they would hold.
+   */
   BeginFlush: call(
-    Schema.Struct({ collection: Schema.String, shard: Schema.Int, node: Schema.String }),
+    Schema.Struct({ collection: Schema.String, shard: Schema.Int, node: Schema.String, request: Schema.String }),
     Schema.Struct({ attempt: Schema.String })
   ),
   /** Makes a flush the truth, if `from` is where the manifest stands and the attempt lives. Answers the new manifest version. */

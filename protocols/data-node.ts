@@ -17,5 +17,13 @@ export type BuildIndex = typeof BuildIndex.Type
 
 export const DataNodeProtocol = protocol("data-node", {
   /** Takes the job, or is already at it: asking again is how the coordinator sees that the node still works. */
-  Build: call(BuildIndex, Schema.Struct({ state: Schema.Literals(["working", "failed"]), detail: Schema.String }))
+  Build: call(
+    BuildIndex,
+    Schema.Struct({
+      state: Schema.Literals(["working", "failed"]),
+      detail: Schema.String,
+      /** Of one that failed: what it needs was away, and another try may end otherwise. */
+      retry: Schema.Boolean
+    })
+  )
 })

@@ -134,7 +134,7 @@ export const limits = {
   sliceBytes: 16 * 1024 * 1024,
 
   // Jobs
-  /** Of one job, before the coordinator gives it up. */
+  /** Of one job that failed by itself, before the coordinator gives it up. That a store was away does not count. */
   jobTriesMax: 5,
   /** Jobs that failed and whose reasons a data node keeps. */
   jobsRememberedMax: 256,

@@ -166,7 +166,9 @@ export const Attempt = Schema.Struct({
   shard: Count,
   /** Of an index: what it is built for. */
   segment: Schema.String,
-  node: Schema.String
+  node: Schema.String,
+  /** Of a flush: what its node called it when it asked. */
+  request: Schema.optionalKey(Schema.String)
 })
 export type Attempt = typeof Attempt.Type
 

@@ -589,7 +589,7 @@ const needed: ReadonlyArray<Mutant> = [
     name: "attempts-outlive-drop",
     breaks: "needed",
     file: "actors/coordinator/collections.ts",
-    find: "if (attempt.collection === id) draft.remove(metaKey.attempt(attempt.id))",
+    find: 'yield* removeAll(truth, keysOf("attempt"))',
     replace: "",
     why: "The objects of a dropped collection are removed while attempts on them live."
   },

@@ -15,11 +15,11 @@ import { Catalog } from "../../runtime/catalog.ts"
 import { lifecycleOf } from "../../runtime/lifecycle.ts"
 import type { Handlers } from "../../runtime/remote.ts"
 import { either } from "../../runtime/signal.ts"
-import { Objects } from "../../storage/objects.ts"
+import { type ObjectInfo, Objects } from "../../storage/objects.ts"
 import { collectionLifecycle } from "./lifecycle.ts"
 import type { Oracle } from "./oracle.ts"
 import { pickChannels } from "./placing.ts"
-import type { Draft, Truth, View } from "./truth.ts"
+import { type Draft, removeAll, type Truth, type View } from "./truth.ts"
 
 type Calls = Handlers<typeof CoordinatorProtocol.calls>
 
@@ -45,8 +45,12 @@ const madeBy = (view: View, request: string): Collection | undefined => {
   return undefined
 }
 
+/** More than the one that a collection leaves, so that none stay; and not all that there may be, which no commit takes. */
+const FORGOTTEN_AT_ONCE = 100
+
 const forgetGone = (draft: Draft, before: Timestamp): void => {
-  for (const { created, id } of draft.all("gone")) if (created < before) draft.remove(metaKey.gone(id))
+  const old = [...draft.all("gone")].filter(({ created }) => created < before)
+  for (const { id } of old.slice(0, FORGOTTEN_AT_ONCE)) draft.remove(metaKey.gone(id))
 }
 
 export const collectionCalls = (
@@ -167,16 +171,24 @@ export const collectionKeeper = (truth: Truth, id: string) =>
       }
       const close = Effect.as(either(catalog.changed, catalog.leased).until(owners), { type: "Closed" } as const)
 
+      /** In doubt is not done either: the next pass tells. */
+      const removeObject = Effect.fnUntraced(function* ({ key }: ObjectInfo) {
+        const outcome = yield* objects.remove(key)
+        if (outcome._tag !== "Done") return yield* failure("unavailable", `object ${key}: ${outcome.detail}`)
+      })
       const removeObjects = Effect.forEach(objectKey.ofCollection(id), (prefix) =>
-        Stream.runForEach(objects.list(prefix), (object) => objects.remove(object.key))
-      )
-      /** Attempts end first: nothing that is still written can be committed, and a second pass finds what came late. */
+        Stream.runForEach(objects.list(prefix), removeObject)
+      ).pipe(Effect.retry(Schedule.spaced(RETRY_MS)))
+      const keysOf = (kind: "attempt" | "job") =>
+        [...truth.all(kind)].filter((each) => each.collection === id).map((each) => metaKey[kind](each.id))
+      /**
+       * Attempts end first: nothing that is still written can be committed, and a second pass finds what came late. Of a
+       * collection that is dropped no flush begins, and without its job no index.
+       */
       const sweep = Effect.gen(function* () {
+        yield* removeAll(truth, keysOf("job"))
+        yield* removeAll(truth, keysOf("attempt"))
         yield* truth.commit((draft) => {
-          for (const attempt of draft.all("attempt")) {
-            if (attempt.collection === id) draft.remove(metaKey.attempt(attempt.id))
-          }
-          for (const job of draft.all("job")) if (job.collection === id) draft.remove(metaKey.job(job.id))
           collection.channels.forEach((_, shard) => {
             draft.remove(metaKey.manifest(id, shard))
             draft.remove(metaKey.placement(id, shard))

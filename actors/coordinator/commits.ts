@@ -20,10 +20,18 @@ const requireReady = (view: View, collection: string): void => {
   }
 }
 
-const putManifest = (draft: Draft, manifest: Manifest): void => {
-  if (metadata.manifest.encode(manifest).length > limits.manifestBytesMax) {
+/** Of what a flush adds to a manifest, and of an index: more than they take. */
+const FLUSH_BYTES = 1_024
+const INDEX_BYTES = 256
+
+const requireRoom = (manifest: Manifest, bytes: number): void => {
+  if (metadata.manifest.encode(manifest).length + bytes > limits.manifestBytesMax) {
     throw failure("overloaded", `shard ${manifest.collection}.${manifest.shard} has too many segments`)
   }
+}
+
+const putManifest = (draft: Draft, manifest: Manifest): void => {
+  requireRoom(manifest, 0)
   draft.put("manifest", metaKey.manifest(manifest.collection, manifest.shard), manifest)
 }
 
@@ -43,10 +51,17 @@ export const commitCalls = (
   settings: Settings,
   sites: Sites
 ): Pick<Calls, "BeginFlush" | "CommitFlush" | "CommitIndex" | "AbandonAttempt"> => ({
-  BeginFlush: ({ collection, node, shard }) =>
+  BeginFlush: ({ collection, node, request, shard }) =>
     truth.commit((draft) => {
       requireReady(draft, collection)
-      if ([...draft.all("attempt")].length >= limits.attemptsMax) throw failure("overloaded", "too many attempts")
+      const attempts = [...draft.all("attempt")]
+      const before = attempts.find((each) => each.node === node && each.request === request)
+      if (before !== undefined) return { attempt: before.id } // asked again
+      if (attempts.length >= limits.attemptsMax) throw failure("overloaded", "too many attempts")
+      // Before any object is written, and with the indexes that are still to come.
+      const manifest = manifestOf(draft, collection, shard)
+      const jobs = manifest.segments.filter(({ id }) => draft.get("job", metaKey.job(id)) !== undefined)
+      requireRoom(manifest, FLUSH_BYTES + (jobs.length + 1) * INDEX_BYTES)
       const attempt = truth.newId()
       draft.put("attempt", metaKey.attempt(attempt), {
         id: attempt,
@@ -54,7 +69,8 @@ export const commitCalls = (
         collection,
         shard,
         segment: "",
-        node
+        node,
+        request
       })
       return { attempt }
     }),

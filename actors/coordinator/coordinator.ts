@@ -31,7 +31,7 @@ import { jobKeeper } from "./jobs.ts"
 import { coordinatorLifecycle } from "./lifecycle.ts"
 import { makeOracle, type Oracle } from "./oracle.ts"
 import { place } from "./placing.ts"
-import { makeTruth, type Truth } from "./truth.ts"
+import { makeTruth, REMOVED_MAX, removeAll, type Truth, type View } from "./truth.ts"
 
 const RETRY_MS = 200
 const LOOK_MS = 1_000
@@ -229,6 +229,10 @@ export const coordinator = Effect.gen(function* () {
         Status: () => truth.commit(() => status(truth))
       })
       const kept = yield* FiberMap.make<string>()
+      const jobDeps = { truth, dataNodes, alive: () => aliveWith("data-node") }
+      const keepJob = (id: string) => FiberMap.run(kept, id, provide(jobKeeper(jobDeps, id)), { onlyIfMissing: true })
+      // Those that failed too, once in a term.
+      for (const { id } of truth.all("job")) yield* keepJob(id)
       while (true) {
         yield* reconcile(truth)
         for (const each of truth.all("collection")) {
@@ -236,14 +240,7 @@ export const coordinator = Effect.gen(function* () {
             yield* FiberMap.run(kept, each.id, provide(collectionKeeper(truth, each.id)), { onlyIfMissing: true })
           }
         }
-        for (const { id } of truth.all("job")) {
-          yield* FiberMap.run(
-            kept,
-            id,
-            provide(jobKeeper({ truth, dataNodes, alive: () => aliveWith("data-node") }, id)),
-            { onlyIfMissing: true }
-          )
-        }
+        for (const { id, state } of truth.all("job")) if (state !== "failed") yield* keepJob(id)
         const unkept = () =>
           [...truth.all("collection")].some((each) => isMoving(each) && !FiberMap.hasUnsafe(kept, each.id)) ||
           [...truth.all("job")].some(({ id, state }) => state !== "failed" && !FiberMap.hasUnsafe(kept, id))
@@ -315,31 +312,46 @@ export const coordinator = Effect.gen(function* () {
       placements = placementsToMake(truth, aliveWith("query-node").slice(1))
     }
     yield* stall("between a placing and its commit", 1_000)
-    const placed = yield* Effect.result(
-      truth.commit((draft) => {
-        for (const { item: channel, node: chosen } of assignments) {
-          const key = metaKey.assignment(channel)
-          const number = (draft.get("assignment", key)?.order.number ?? 0) + 1
-          const before = draft.get("assignment", key)?.node
-          draft.put("assignment", key, { channel, node: chosen, order: { epoch: truth.epoch, number } })
-          // What the node before had begun ends here: if it is only slow, its commits come too late.
-          for (const attempt of draft.all("attempt")) {
-            if (attempt.kind === "flush" && attempt.node === before) draft.remove(metaKey.attempt(attempt.id))
-          }
-        }
-        for (const { item, node: chosen } of placements) {
-          const { collection, segment, shard } = item
-          // Dropped since it was looked at: nobody would take the placement away again.
-          if (draft.get("manifest", metaKey.manifest(collection, shard)) === undefined) continue
-          const key = metaKey.placement(collection, shard)
-          const now = draft.get("placement", key) ?? { collection, shard, nodes: {} }
-          draft.put("placement", key, { ...now, nodes: { ...now.nodes, [segment.id]: chosen } })
-        }
-      })
-    )
+    // One change for each channel and each shard: together they can be more than a commit takes.
+    const changes = [
+      ...assignments.map(({ item, node }) => assign(truth, item, node)),
+      ...[...Map.groupBy(placements, ({ item }) => metaKey.placement(item.collection, item.shard))].map(
+        ([key, chosen]) => placeSegments(truth, key, chosen)
+      )
+    ]
+    const placed = yield* Effect.forEach(changes, Effect.result, { concurrency: "unbounded" })
     // Refused: there is as much to be placed as before, and we are deposed, or must wait.
-    if (placed._tag === "Failure") yield* Effect.sleep(RETRY_MS)
+    if (placed.some(({ _tag }) => _tag === "Failure")) yield* Effect.sleep(RETRY_MS)
   })
+
+  /** What the nodes before had begun on the channel ends with it: if one is only slow, its commits come too late. */
+  const assign = Effect.fnUntraced(function* (truth: Truth, channel: number, chosen: string) {
+    const key = metaKey.assignment(channel)
+    const begun = (view: View) =>
+      [...view.all("attempt")]
+        .filter(({ collection, kind, shard }) => {
+          const on = view.get("collection", metaKey.collection(collection))?.channels[shard]
+          return kind === "flush" && on === channel
+        })
+        .map(({ id }) => metaKey.attempt(id))
+    // More than a few are those of owners that died: they go before, and what is begun meanwhile along with it.
+    yield* removeAll(truth, begun(truth).slice(REMOVED_MAX))
+    yield* truth.commit((draft) => {
+      const number = (draft.get("assignment", key)?.order.number ?? 0) + 1
+      draft.put("assignment", key, { channel, node: chosen, order: { epoch: truth.epoch, number } })
+      begun(draft).forEach(draft.remove)
+    })
+  })
+
+  const placeSegments = (truth: Truth, key: string, chosen: ReturnType<typeof placementsToMake>) =>
+    truth.commit((draft) => {
+      const { collection, shard } = chosen[0]!.item
+      // Dropped since it was looked at: nobody would take the placement away again.
+      if (draft.get("manifest", metaKey.manifest(collection, shard)) === undefined) return
+      const before = draft.get("placement", key)?.nodes
+      const nodes = Object.fromEntries(chosen.map(({ item, node }) => [item.segment.id, node]))
+      draft.put("placement", key, { collection, shard, nodes: { ...before, ...nodes } })
+    })
 
   const status = (truth: Truth) => {
     const warnings: Array<string> = []

@@ -1,6 +1,10 @@
-/** One index job at the coordinator: given to a data node, watched, given to another if that one is lost. Kept. */
+/**
+ * One index job at the coordinator: given to a data node, watched, given to another if that one is lost, until it is
+ * done or has failed too often. Kept.
+ */
 import { Effect } from "effect"
 import type { DataNodeProtocol } from "../../protocols/data-node.ts"
+import { failure } from "../../protocols/errors.ts"
 import { limits } from "../../protocols/limits.ts"
 import { metaKey } from "../../protocols/metadata.ts"
 import { activate, type Keep, type Self } from "../../runtime/actor.ts"
@@ -19,6 +23,9 @@ interface JobDeps {
 type Event = Parameters<Self<typeof jobLifecycle>["advance"]>[0]
 
 const LOOK_MS = 300
+/** After a try that came to nothing, each time twice as long: a store that is away is not asked all the time. */
+const AGAIN_FIRST_MS = 1_000
+const AGAIN_MAX_MS = 60_000
 
 export const jobKeeper = ({ alive, dataNodes, truth }: JobDeps, id: string) =>
   Effect.scoped(
@@ -52,7 +59,9 @@ export const jobKeeper = ({ alive, dataNodes, truth }: JobDeps, id: string) =>
       const segmentToDo = () =>
         manifestOf(truth, collection, shard).segments.find((each) => each.id === job.segment && each.index === null)
 
+      let waitMs = 0
       const place: Effect.Effect<Event> = Effect.gen(function* () {
+        yield* truth.changed.within(waitMs, () => segmentToDo() === undefined)
         while (true) {
           if (segmentToDo() === undefined) return { type: "Done" }
           const busy = new Map(alive().map((node) => [node, 0]))
@@ -63,7 +72,9 @@ export const jobKeeper = ({ alive, dataNodes, truth }: JobDeps, id: string) =>
           if (node !== undefined) {
             const attempt = truth.newId()
             const begun = yield* Effect.result(
-              truth.commit((draft) =>
+              truth.commit((draft) => {
+                // What is dropped has no jobs any more, and must get no attempts.
+                if (draft.get("job", key) === undefined) throw failure("stale", `job ${id} is gone`)
                 draft.put("attempt", metaKey.attempt(attempt), {
                   id: attempt,
                   kind: "index",
@@ -72,7 +83,7 @@ export const jobKeeper = ({ alive, dataNodes, truth }: JobDeps, id: string) =>
                   segment: job.segment,
                   node
                 })
-              )
+              })
             )
             yield* stall("between a job's attempt and its node", 2_000)
             if (begun._tag === "Success") return { type: "Assigned", attempt, node }
@@ -103,8 +114,11 @@ export const jobKeeper = ({ alive, dataNodes, truth }: JobDeps, id: string) =>
               }
               const answer = yield* Effect.result(dataNodes.call(node!, "Build", request, limits.requestTimeoutMs))
               if (answer._tag === "Success" && answer.success.state === "failed") {
-                yield* Effect.logWarning(`index of segment ${job.segment}: ${answer.success.detail}`)
-                return tries >= limits.jobTriesMax ? { type: "GaveUp" } : { type: "Lost" }
+                const { detail, retry } = answer.success
+                yield* Effect.logWarning(`index of segment ${job.segment}: ${detail}`)
+                waitMs = Math.min(Math.max(2 * waitMs, AGAIN_FIRST_MS), AGAIN_MAX_MS)
+                if (retry) return { type: "Lost" }
+                return tries + 1 >= limits.jobTriesMax ? { type: "GaveUp" } : { type: "Failed" }
               }
               if (answer._tag === "Failure" && !alive().includes(node!)) return { type: "Lost" }
               if (yield* buggify("a job is taken back")) return { type: "Lost" }
@@ -115,6 +129,10 @@ export const jobKeeper = ({ alive, dataNodes, truth }: JobDeps, id: string) =>
         },
         keep
       )
-      yield* actor.ended
+      yield* actor.tryAdvance({ type: "Again" })
+      yield* Effect.raceFirst(
+        actor.until(({ value }) => value === "failed"),
+        actor.ended
+      )
     })
   )

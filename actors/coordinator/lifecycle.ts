@@ -49,12 +49,30 @@ export const collectionLifecycle = setup({
   }
 })
 
+interface JobContext {
+  readonly attempt: string | null
+  readonly node: string | null
+  /** That failed. */
+  readonly tries: number
+}
+
+const failedOnce = {
+  attempt: null,
+  node: null,
+  tries: ({ context }: { readonly context: JobContext }) => context.tries + 1
+}
+
 /** Of an index that is to be built. Kept. */
 export const jobLifecycle = setup({
   types: {} as {
-    context: { readonly attempt: string | null; readonly node: string | null; readonly tries: number }
+    context: JobContext
     events:
-      { type: "Assigned"; attempt: string; node: string } | { type: "Lost" } | { type: "Done" } | { type: "GaveUp" }
+      | { type: "Assigned"; attempt: string; node: string }
+      | { type: "Lost" }
+      | { type: "Failed" }
+      | { type: "Done" }
+      | { type: "GaveUp" }
+      | { type: "Again" }
     tags: "place" | "supervise"
   }
 }).createMachine({
@@ -68,25 +86,23 @@ export const jobLifecycle = setup({
       on: {
         Assigned: {
           target: "assigned",
-          actions: assign({
-            attempt: ({ event }) => event.attempt,
-            node: ({ event }) => event.node,
-            tries: ({ context }) => context.tries + 1
-          })
+          actions: assign({ attempt: ({ event }) => event.attempt, node: ({ event }) => event.node })
         },
         Done: "done"
       }
     },
-    /** A node works on it, as one attempt; if the node is lost, so is the attempt. */
+    /** A node works on it, as one attempt; if the node is lost, so is the attempt. Only what the job is to blame for counts. */
     assigned: {
       tags: ["supervise"],
       on: {
         Lost: { target: "queued", actions: assign({ attempt: null, node: null }) },
+        Failed: { target: "queued", actions: assign(failedOnce) },
         Done: "done",
-        GaveUp: "failed"
+        GaveUp: { target: "failed", actions: assign(failedOnce) }
       }
     },
     done: { type: "final" },
-    failed: { type: "final" }
+    /** Nobody works on it. The next coordinator tries again: what was to blame may have been mended. */
+    failed: { on: { Again: { target: "queued", actions: assign({ tries: 0 }) } } }
   }
 })

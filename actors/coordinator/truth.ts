@@ -5,6 +5,8 @@
  * 1. One commit is in flight, and names the head of our own last one: whoever took over in between has refused it.
  * 2. A commit whose outcome is unknown is decided before the next: by another with the same head.
  * 3. What is in memory is what is committed, never more.
+ * 4. A change is committed as a whole, so it is small; what is large is made of many. Those that wait share a commit as
+ *    far as one goes, and none of them is refused for another.
  */
 import { Deferred, Effect, type Scope } from "effect"
 import { ElanusError, failure } from "../../protocols/errors.ts"
@@ -67,10 +69,26 @@ export interface Draft extends View {
 export const manifestOf = (view: View, collection: string, shard: number): Manifest =>
   view.get("manifest", metaKey.manifest(collection, shard)) ?? emptyManifest(collection, shard)
 
+interface Put {
+  readonly kind: Kind
+  readonly value: unknown
+  readonly bytes: Uint8Array
+}
+
 interface Waiting {
   readonly change: (draft: Draft) => unknown
   readonly answer: Deferred.Deferred<any, ElanusError>
 }
+
+/** Ends each of these, however many they are; not all at once. */
+export const removeAll = (truth: Truth, keys: ReadonlyArray<string>): Effect.Effect<void, ElanusError> =>
+  Effect.forEach(
+    Array.from({ length: Math.ceil(keys.length / REMOVED_MAX) }, (_, i) =>
+      keys.slice(i * REMOVED_MAX, (i + 1) * REMOVED_MAX)
+    ),
+    (some) => truth.commit((draft) => some.forEach(draft.remove)),
+    { discard: true }
+  )
 
 export interface Truth extends View {
   readonly epoch: number
@@ -88,8 +106,11 @@ export interface Truth extends View {
 
 const DEPOSED = failure("deposed", "another coordinator has taken over")
 const DECIDE_AGAIN_MS = 50
-/** A change touches a few keys; so many leave room for the last one. */
+/** What shares a commit stays well below what one takes: the rest goes into the next. */
 const GROUP_KEYS = limits.commitKeysMax / 2
+const GROUP_BYTES = limits.commitBytesMax / 2
+/** What one change may remove along with what it does, and leave room in its commit. */
+export const REMOVED_MAX = limits.commitKeysMax / 2
 /** No name is made longer than this: four digits and more show nothing new. */
 const LONG_ID = 36 ** 4
 
@@ -118,6 +139,8 @@ export const makeTruth = Effect.fnUntraced(function* (
   let commits = 0
   let over = false
   let ids = 0
+  /** So many of those that wait go one by one: together they were refused, and most of them are not to blame. */
+  let alone = 0
 
   const of = (kind: Kind): Map<string, unknown> => {
     let map = values.get(kind)
@@ -136,9 +159,11 @@ export const makeTruth = Effect.fnUntraced(function* (
 
   /** What one commit will change: later drafts see what earlier ones staged. */
   class Staged {
-    readonly puts = new Map<string, { readonly kind: Kind; readonly value: unknown } | undefined>()
-    draft(): { readonly draft: Draft; readonly keep: () => void } {
-      const mine = new Map<string, { readonly kind: Kind; readonly value: unknown } | undefined>()
+    readonly puts = new Map<string, Put | undefined>()
+    bytes = 0
+    /** `keep` says whether there was room for it; nothing is kept of what there is none for. */
+    draft(): { readonly draft: Draft; readonly keep: () => boolean } {
+      const mine = new Map<string, Put | undefined>()
       const look = (key: string) =>
         mine.has(key) ? { found: mine.get(key) } : this.puts.has(key) ? { found: this.puts.get(key) } : undefined
       const draft: Draft = {
@@ -156,13 +181,19 @@ export const makeTruth = Effect.fnUntraced(function* (
           }
           return merged.values() as never
         },
-        put: (kind, key, value) => mine.set(key, { kind, value }),
+        put: (kind, key, value) => mine.set(key, { kind, value, bytes: encode(kind, value) }),
         remove: (key) => mine.set(key, undefined)
       }
       return {
         draft,
         keep: () => {
+          let bytes = this.bytes
+          for (const [key, put] of mine) bytes += key.length + (put?.bytes.length ?? 0)
+          const fits = this.puts.size + mine.size <= GROUP_KEYS && bytes <= GROUP_BYTES
+          if (!fits && this.puts.size > 0 && mine.size > 0) return false
           for (const [key, put] of mine) this.puts.set(key, put)
+          this.bytes = bytes
+          return true
         }
       }
     }
@@ -174,10 +205,7 @@ export const makeTruth = Effect.fnUntraced(function* (
   /** Commits what is staged. An error means that it was refused as it is. */
   const store = Effect.fnUntraced(function* (staged: Staged): Effect.fn.Return<"done" | "deposed" | ElanusError> {
     const number = ++commits
-    const changes = [...staged.puts].map(([key, put]) => ({
-      key,
-      value: put === undefined ? undefined : encode(put.kind, put.value)
-    }))
+    const changes = [...staged.puts].map(([key, put]) => ({ key, value: put?.bytes }))
     // Last, and in every commit: its revision tells a reader of a watch how much it has seen.
     changes.push({ key: metaKey.commit, value: metadata.commit.encode({ epoch, number }) })
     while (true) {
@@ -231,19 +259,22 @@ export const makeTruth = Effect.fnUntraced(function* (
   const round = Effect.gen(function* () {
     yield* changed.until(() => waiting.length > 0)
     const staged = new Staged()
-    const accepted: Array<{ readonly answer: Waiting["answer"]; readonly value: unknown }> = []
+    const accepted: Array<Waiting & { readonly value: unknown }> = []
     const keysMax = (yield* buggify("a commit of one change")) ? 1 : GROUP_KEYS
-    while (waiting.length > 0 && staged.puts.size < keysMax) {
-      const { answer, change } = waiting.shift()!
+    const changesMax = alone > 0 ? 1 : Infinity
+    while (waiting.length > 0 && staged.puts.size < keysMax && accepted.length < changesMax) {
+      const { answer, change } = waiting[0]!
       const { draft, keep } = staged.draft()
       try {
         const value = change(draft)
-        keep()
-        accepted.push({ answer, value })
+        if (!keep()) break
+        accepted.push({ answer, change, value })
       } catch (cause) {
         const error = cause instanceof ElanusError ? cause : failure("internal", String(cause))
         Deferred.doneUnsafe(answer, Effect.fail(error))
       }
+      waiting.shift()
+      alone = Math.max(0, alone - 1)
     }
     if (accepted.length === 0) return
     yield* stall("before a commit", 500)
@@ -252,6 +283,11 @@ export const makeTruth = Effect.fnUntraced(function* (
       apply(staged)
       for (const { answer, value } of accepted) Deferred.doneUnsafe(answer, Effect.succeed(value))
       changed.notify()
+      return
+    }
+    if (outcome !== "deposed" && accepted.length > 1) {
+      waiting.unshift(...accepted)
+      alone = accepted.length
       return
     }
     const error = outcome === "deposed" ? DEPOSED : outcome

@@ -4,15 +4,25 @@
  */
 import { Effect, FiberMap } from "effect"
 import { type BuildIndex, DataNodeProtocol } from "../../protocols/data-node.ts"
-import { failure } from "../../protocols/errors.ts"
+import { type ElanusError, failure } from "../../protocols/errors.ts"
 import { limits } from "../../protocols/limits.ts"
 import { objectKey } from "../../protocols/metadata.ts"
 import { buggify, stall } from "../../runtime/buggify.ts"
 import { Node } from "../../runtime/node.ts"
 import { serve } from "../../runtime/remote.ts"
-import { Compute } from "../../storage/compute.ts"
+import { Compute, type ComputeError } from "../../storage/compute.ts"
 import { Objects } from "../../storage/objects.ts"
+import type { StorageError } from "../../storage/outcome.ts"
 import { makeCoordinator } from "../coordinator-client.ts"
+
+type BuildError = StorageError | ComputeError | ElanusError
+
+/** Whether the same may work another time: not if what is stored, or the task itself, is to blame. */
+const mayWork = (error: BuildError): boolean => {
+  if (error._tag === "ComputeError") return error.fault === "worker"
+  if (error._tag === "StorageError") return error.reason === "unavailable" || error.reason === "missing"
+  return error.retry
+}
 
 export const dataNode = Effect.gen(function* () {
   const node = yield* Node
@@ -20,7 +30,7 @@ export const dataNode = Effect.gen(function* () {
   const compute = yield* Compute
   const coordinator = yield* makeCoordinator
   const working = yield* FiberMap.make<string>()
-  const failed = new Map<string, string>()
+  const failed = new Map<string, { readonly detail: string; readonly retry: boolean }>()
 
   const build = Effect.fnUntraced(function* (job: BuildIndex) {
     const { attempt, collection, efConstruction, m, metric, segment, shard } = job
@@ -41,26 +51,22 @@ export const dataNode = Effect.gen(function* () {
     yield* coordinator.call("CommitIndex", { attempt, index }, limits.requestTimeoutMs)
   })
 
-  const remember = (attempt: string, reason: string) => {
-    failed.set(attempt, reason)
+  const remember = (attempt: string, error: BuildError) => {
+    failed.set(attempt, { detail: "detail" in error ? error.detail : error.reason, retry: mayWork(error) })
     if (failed.size > limits.jobsRememberedMax) failed.delete(failed.keys().next().value!)
   }
 
   yield* serve(DataNodeProtocol, node.id, {
     Build: Effect.fnUntraced(function* (job) {
-      const reason = failed.get(job.attempt)
-      if (reason !== undefined) return { state: "failed", detail: reason } as const
+      const end = failed.get(job.attempt)
+      if (end !== undefined) return { state: "failed", ...end } as const
       yield* FiberMap.run(
         working,
         job.attempt,
-        build(job).pipe(
-          Effect.catch((error) =>
-            Effect.sync(() => remember(job.attempt, "detail" in error ? error.detail : error.reason))
-          )
-        ),
+        build(job).pipe(Effect.catch((error) => Effect.sync(() => remember(job.attempt, error)))),
         { onlyIfMissing: true }
       )
-      return { state: "working", detail: "" } as const
+      return { state: "working", detail: "", retry: false } as const
     })
   })
 })

@@ -12,7 +12,8 @@ import { buggify, stall } from "../../runtime/buggify.ts"
 import { Compute, type ComputeError } from "../../storage/compute.ts"
 import { decodeKeyFilter, mayHold } from "../../storage/key-filter.ts"
 import { Objects } from "../../storage/objects.ts"
-import type { Coordinator } from "../coordinator-client.ts"
+import { type Coordinator, leavesOpen } from "../coordinator-client.ts"
+import { nonce } from "../nonce.ts"
 import type { GrowingSegment } from "./growing.ts"
 import type { Owner } from "./owner.ts"
 import type { Shard } from "./shard.ts"
@@ -42,31 +43,32 @@ export const flushOldest = Effect.fnUntraced(function* (
   const { collection, shard: number } = shard
   const { attempt } = yield* coordinator.call(
     "BeginFlush",
-    { collection: collection.id, shard: number, node: owner.node },
+    { collection: collection.id, shard: number, node: owner.node, request: (yield* nonce).toString(36) },
     limits.requestTimeoutMs
   )
   yield* stall("between an attempt and its objects", 2_000)
-  const written = yield* writeObjects(owner, shard, unit, attempt).pipe(
-    Effect.tapError((error) =>
-      Effect.ignore(coordinator.call("AbandonAttempt", { attempt, reason: error.reason }, limits.requestTimeoutMs))
-    )
-  )
+  const abandon = ({ reason }: ElanusError) =>
+    Effect.ignore(coordinator.call("AbandonAttempt", { attempt, reason }, limits.requestTimeoutMs))
+  const written = yield* writeObjects(owner, shard, unit, attempt).pipe(Effect.tapError(abandon))
   yield* stall("between a flush's objects and its commit", 3_000)
-  // Asked again by itself where the answer is lost: the coordinator knows an attempt that it has committed.
-  const commit = coordinator.call(
-    "CommitFlush",
-    {
-      attempt,
-      collection: collection.id,
-      shard: number,
-      from: unit.from,
-      to: unit.to,
-      epoch: owner.place(unit.to)!.epoch,
-      segment: written.segment,
-      deletes: written.deletes
-    },
-    limits.requestTimeoutMs
-  )
+  // Asked again by itself where the answer is lost: the coordinator knows an attempt that it has committed. What is
+  // refused after all was not done, and will not be.
+  const commit = coordinator
+    .call(
+      "CommitFlush",
+      {
+        attempt,
+        collection: collection.id,
+        shard: number,
+        from: unit.from,
+        to: unit.to,
+        epoch: owner.place(unit.to)!.epoch,
+        segment: written.segment,
+        deletes: written.deletes
+      },
+      limits.requestTimeoutMs
+    )
+    .pipe(Effect.tapError((error) => (leavesOpen(error) ? Effect.void : abandon(error))))
   const isLate = yield* buggify("the commit of a flush comes late")
   owner.again ||= yield* buggify("an owner begins anew while a flush is committed")
   if (isLate || owner.again) {

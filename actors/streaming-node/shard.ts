@@ -41,6 +41,9 @@ export class Shard {
   /** Sealed, and not in a manifest yet, in order. */
   sealed: Array<GrowingSegment> = []
   flushing = false
+  /** So often its flush was refused, one after the other; it rests between the tries. */
+  flushRefused = 0
+  resting = false
   /** Somebody asked for a flush of all up to here. */
   flushWanted = -1
   /** Request ids of its flushed files are in memory. */

@@ -16,6 +16,8 @@ import type { QueryNodes } from "./reading.ts"
 import type { Shard } from "./shard.ts"
 
 const FLUSH_AGAIN_MS = 500
+/** Of a flush that is refused, each time twice as long. */
+const FLUSH_REST_MAX_MS = 60_000
 /** A segment is there soon, or its store is away: each try tells a query node all that it should hold. */
 const HAND_AGAIN_FIRST_MS = 50
 const HAND_AGAIN_MAX_MS = 500
@@ -39,7 +41,14 @@ export const keepUp = Effect.fnUntraced(function* (
     const done = yield* Effect.result(flushOldest(coordinator, owner, shard))
     shard.waiting = done._tag === "Success" ? "" : `flush: ${done.failure.reason}`
     if (done._tag === "Failure") yield* Effect.sleep(FLUSH_AGAIN_MS)
+    // Who was away may be back; who has no room has none so soon, and meanwhile another shard has its turn.
+    shard.resting = done._tag === "Failure" && (done.failure.code === "overloaded" || !done.failure.retry)
+    shard.flushRefused = shard.resting ? shard.flushRefused + 1 : 0
     shard.flushing = false
+    changed.notify()
+    if (!shard.resting) return
+    yield* Effect.sleep(Math.min(FLUSH_AGAIN_MS * (2 ** shard.flushRefused - 1), FLUSH_REST_MAX_MS))
+    shard.resting = false
     changed.notify()
   })
   const hand = Effect.fnUntraced(function* (shard: Shard) {
@@ -76,7 +85,7 @@ export const keepUp = Effect.fnUntraced(function* (
     return isFree(shard) && (crowded || shard.flushWanted > from || isOld(born!) || owner.logBytes > held)
   }
   const flushing = () => [...owner.shards.values()].filter((shard) => shard.flushing).length
-  const toFlush = (shard: Shard) => shard.sealed.length > 0 && !shard.flushing
+  const toFlush = (shard: Shard) => shard.sealed.length > 0 && !shard.flushing && !shard.resting
   /** Something to do for a shard that nothing is being done for yet. */
   const due = (shard: Shard, crowded: boolean) =>
     !ready(shard) ||

@@ -8,40 +8,54 @@ import { collectionCalls, collectionKeeper } from "../../actors/coordinator/coll
 import type { Oracle } from "../../actors/coordinator/oracle.ts"
 import type { Draft, Truth } from "../../actors/coordinator/truth.ts"
 import { formatRequestId } from "../../protocols/client.ts"
+import { type ElanusError, failure } from "../../protocols/errors.ts"
 import { limits } from "../../protocols/limits.ts"
 import { checkpointZero, type Collection, type CollectionSpec, metaKey } from "../../protocols/metadata.ts"
 import { Catalog } from "../../runtime/catalog.ts"
 import { fromMillis } from "../../protocols/timestamp.ts"
 import { makeSignal } from "../../runtime/signal.ts"
 import { Objects } from "../../storage/objects.ts"
+import { ambiguous, done, refused, unavailable } from "../../storage/outcome.ts"
 import { World } from "../../sim/world.ts"
 
 const key = metaKey.collection("1")
 const books = { id: "1", channels: [0, 2], state: "ready" } as unknown as Collection
 const CLOSED_AT = 7
 
-/** A truth of these values, which commits at once. */
+/** A truth of these values, which commits at once, and as much at once as a store takes. */
 const truthOf = (values: Map<string, unknown>): Truth => {
   const changed = makeSignal()
-  const draft = {
-    get: (_: string, name: string) => values.get(name),
-    all: (kind: string) => [...values].filter(([name]) => name.startsWith(`${kind}.`)).map(([, value]) => value),
-    put: (_: string, name: string, value: unknown) => values.set(name, value),
-    remove: (name: string) => values.delete(name)
-  } as unknown as Draft
+  const viewOf = (entries: ReadonlyMap<string, unknown>) => ({
+    get: (_: string, name: string) => entries.get(name),
+    all: (kind: string) => [...entries].filter(([name]) => name.startsWith(`${kind}.`)).map(([, value]) => value)
+  })
   let ids = 0
-  const commit = <A, E>(change: (draft: Draft) => A) =>
-    Effect.suspend((): Effect.Effect<A, E> => {
+  const commit = <A>(change: (draft: Draft) => A) =>
+    Effect.suspend((): Effect.Effect<A, ElanusError> => {
+      const next = new Map(values)
+      let keys = 0
+      const draft = {
+        ...viewOf(next),
+        put: (_: string, name: string, value: unknown) => void (keys++, next.set(name, value)),
+        remove: (name: string) => void (keys++, next.delete(name))
+      } as unknown as Draft
       try {
-        return Effect.succeed(change(draft))
+        const value = change(draft)
+        if (keys >= limits.commitKeysMax) return Effect.fail(failure("overloaded", `${keys} keys`))
+        values.clear()
+        for (const [name, each] of next) values.set(name, each)
+        return Effect.succeed(value)
       } catch (refused) {
-        return Effect.fail(refused as E)
+        return Effect.fail(refused as ElanusError)
       } finally {
         changed.notify()
       }
     })
-  return { ...draft, changed, commit, newId: () => `made-${++ids}` } as unknown as Truth
+  return { ...viewOf(values), changed, commit, newId: () => `made-${++ids}` } as unknown as Truth
 }
+
+/** More than a commit has keys. */
+const MANY = 1_500
 
 const noObjects = { list: () => Stream.empty } as unknown as Objects["Service"]
 
@@ -95,7 +109,74 @@ describe("a collection that is dropped", () => {
   })
 })
 
+describe("a collection that leaves more than a commit takes", () => {
+  it("is gone as any other", () => {
+    const values = new Map<string, unknown>([[key, { ...books, state: "dropping" }]])
+    for (let i = 0; i < MANY; i++) {
+      values.set(metaKey.attempt(`a${i}`), { id: `a${i}`, collection: "1" })
+      values.set(metaKey.job(`j${i}`), { id: `j${i}`, collection: "1" })
+    }
+    values.set(metaKey.attempt("other"), { id: "other", collection: "2" })
+    new World("large drop").run(
+      collectionKeeper(truthOf(values), "1").pipe(
+        Effect.timeout(60_000),
+        Effect.provideService(Catalog, {} as Catalog["Service"]),
+        Effect.provideService(Objects, noObjects)
+      )
+    )
+    assert.deepStrictEqual([...values.keys()].sort(), [metaKey.attempt("other"), metaKey.gone("1")])
+  })
+})
+
+describe("the objects of a collection that is dropped", () => {
+  it("are removed, though the store refuses at first", () => {
+    const values = new Map<string, unknown>([[key, { ...books, state: "dropping" }]])
+    const held = new Set(["a", "b", "c"].map((name) => `segments/1/0/${name}.arrow`))
+    const outcomes = [done(undefined), unavailable("503"), refused("invalid", "403"), ambiguous("500")]
+    const objects = {
+      list: (prefix: string) =>
+        Stream.fromIterable(
+          [...held].filter((each) => each.startsWith(prefix)).map((each) => ({ key: each, bytes: 1 }))
+        ),
+      remove: (name: string) =>
+        Effect.sync(() => {
+          const outcome = outcomes.shift() ?? done(undefined)
+          if (outcome._tag === "Done") held.delete(name)
+          return outcome
+        })
+    } as unknown as Objects["Service"]
+    new World("refused removals").run(
+      collectionKeeper(truthOf(values), "1").pipe(
+        Effect.timeout(60_000),
+        Effect.provideService(Catalog, {} as Catalog["Service"]),
+        Effect.provideService(Objects, objects)
+      )
+    )
+    assert.deepStrictEqual([...held], [])
+    assert.deepStrictEqual([...values.keys()], [metaKey.gone("1")])
+  })
+})
+
 describe("a request for a collection", () => {
+  it("is carried out, however many are to be forgotten", () => {
+    const values = new Map<string, unknown>([[metaKey.format, { channels: 4 }]])
+    for (let i = 0; i < MANY; i++) values.set(metaKey.gone(`g${i}`), { id: `g${i}`, created: 1n, state: "dropped" })
+    const truth = truthOf(values)
+    const oracle = { grant: () => Effect.succeed({ first: fromMillis(1_700_000_000_000) }) } as unknown as Oracle
+    const { CreateCollection } = collectionCalls(truth, oracle)
+    const program = Effect.gen(function* () {
+      for (let i = 0; i < MANY / 50; i++) {
+        const spec = { database: "d", name: `n${i}`, shards: 1 } as unknown as CollectionSpec
+        const request = formatRequestId({ issued: 0n, unique: BigInt(i + 1) })
+        yield* Effect.forkChild(CreateCollection({ request, spec }))
+        yield* Effect.sleep(1)
+      }
+    })
+    new World("much to forget").run(Effect.scoped(program))
+    assert.lengthOf([...truth.all("collection")], MANY / 50)
+    assert.lengthOf([...truth.all("gone")], 0)
+  })
+
   it("makes one and no more, though it was dropped when it is asked again", () => {
     const values = new Map<string, unknown>([[metaKey.format, { channels: 4 }]])
     const truth = truthOf(values)

@@ -7,30 +7,35 @@ import { encodeFailure } from "../../protocols/protocol.ts"
 import { Bus } from "../../runtime/bus.ts"
 import { Sites } from "../../runtime/buggify.ts"
 import { Node } from "../../runtime/node.ts"
-import { World } from "../../sim/world.ts"
+import { on, World } from "../../sim/world.ts"
 
 /** The code with which a call ends whose tries end with these, one after the other. */
 const codeAfter = (
   tries: ReadonlyArray<ErrorCode>,
   name: "DropCollection" | "ListCollections",
-  { fires = false, timeoutMs = 10_000 } = {}
+  { fires = false, jumpMs = 0, timeoutMs = 10_000 } = {}
 ) => {
   let asked = 0
+  const world = new World(1)
+  const node = world.node("a")
   const bus = Bus.of({
-    request: () => Effect.sync(() => ({ data: encodeFailure(failure(tries[asked++]!, "")) })),
+    request: () =>
+      Effect.sync(() => {
+        node.skewMs += jumpMs
+        return { data: encodeFailure(failure(tries[asked++]!, "")) }
+      }),
     serve: () => Effect.void
   } as unknown as Bus["Service"])
   const program = Effect.gen(function* () {
     const coordinator = yield* makeCoordinator
     return yield* coordinator.call(name, { collection: "1", database: "default" }, timeoutMs)
   })
-  const error = new World(1).run(
-    Effect.flip(program).pipe(
-      Effect.provideService(Bus, bus),
-      Effect.provideService(Sites, { fires: () => fires, time: () => 0 }),
-      Effect.provide(Node.layer("0.0.0", {}))
-    )
+  const asking = Effect.flip(program).pipe(
+    Effect.provideService(Bus, bus),
+    Effect.provideService(Sites, { fires: () => fires, time: () => 0 }),
+    Effect.provide(Node.layer("0.0.0", {}))
   )
+  const error = world.run(Effect.flatten(on(node, asking)))
   assert.strictEqual(asked, tries.length)
   return error.code
 }
@@ -59,6 +64,13 @@ describe("a question to the coordinator", () => {
     assert.strictEqual(codeAfter(["deposed"], "ListCollections", { timeoutMs: 5 }), "unavailable")
     assert.strictEqual(codeAfter(["unavailable"], "DropCollection", { timeoutMs: 5 }), "unavailable")
     assert.strictEqual(codeAfter(["ambiguous", "deposed"], "DropCollection", { timeoutMs: 15 }), "ambiguous")
+  })
+
+  it("is asked for as long as it may take, though the clock is set meanwhile", () => {
+    for (const jumpMs of [-3_600_000, 3_600_000]) {
+      const tries = ["unavailable", "unavailable"] as const
+      assert.strictEqual(codeAfter(tries, "ListCollections", { jumpMs, timeoutMs: 25 }), "unavailable")
+    }
   })
 
   it("that changes nothing has no doubt", () => {

@@ -1,6 +1,7 @@
 /** What an owner does by itself, in a simulated cluster: what it makes of a backlog, and how soon it is back. */
 import { Effect, Exit } from "effect"
-import { assert, describe, it } from "vitest"
+import { afterEach, assert, describe, it } from "vitest"
+import { limits } from "../../protocols/limits.ts"
 import { Bus } from "../../runtime/bus.ts"
 import { allRoles } from "../../runtime/roles.ts"
 import { makeClient, type SimClient } from "../../sim/client.ts"
@@ -50,7 +51,78 @@ const insert = Effect.fnUntraced(function* ({ ask, requestId }: SimClient, name:
 
 const segments = ({ objects }: Cluster) => [...objects.held.keys()].filter((key) => key.endsWith(".arrow"))
 
+const attempts = ({ ledger }: Cluster) => {
+  const alive = new Set<string>()
+  for (const fact of ledger.facts) {
+    if (fact._tag !== "Committed") continue
+    for (const { key, value } of fact.changes) {
+      if (!key.startsWith("attempt.")) continue
+      if (value === undefined) alive.delete(key)
+      else alive.add(key)
+    }
+  }
+  return alive.size
+}
+
+/** As if manifests were full, or had room again. */
+const setRoom = (bytes: number) => void ((limits as { manifestBytesMax: number }).manifestBytesMax = bytes)
+const ROOM = limits.manifestBytesMax
+
 describe("the upkeep of an owner", () => {
+  afterEach(() => setRoom(ROOM))
+
+  it("writes nothing for a manifest that has no room for it", () => {
+    inCluster(new World("no room"), 3_000, ({ client, cluster }) =>
+      Effect.gen(function* () {
+        yield* create(client, "books")
+        yield* insert(client, "books", 1n)
+        setRoom(1_000)
+        yield* Effect.flip(client.ask("books", { _tag: "Flush" }))
+        yield* Effect.sleep(60_000)
+        assert.strictEqual(segments(cluster).length + attempts(cluster), 0)
+        setRoom(ROOM)
+        yield* Effect.sleep(70_000)
+        assert.strictEqual(segments(cluster).length, 1)
+      })
+    )
+  })
+
+  it("leaves no attempt of a flush that is refused, and tries it seldom", () => {
+    const world = new World("refused")
+    inCluster(world, 3_000, ({ client, cluster }) =>
+      Effect.gen(function* () {
+        yield* create(client, "books")
+        yield* insert(client, "books", 1n)
+        // Full whenever its commit comes.
+        world.fires = (site) => {
+          if (site === "before a flush") setRoom(ROOM)
+          if (site === "between a flush's objects and its commit") setRoom(100)
+          return false
+        }
+        yield* Effect.flip(client.ask("books", { _tag: "Flush" }))
+        yield* Effect.sleep(10 * 60_000)
+        assert.isAbove(segments(cluster).length, 5)
+        assert.isBelow(segments(cluster).length, 25)
+        assert.strictEqual(attempts(cluster), 0)
+      })
+    )
+  })
+
+  it("has one attempt of a flush that was announced twice", () => {
+    const world = new World("twice")
+    inCluster(world, 3_000, ({ client, cluster }) =>
+      Effect.gen(function* () {
+        yield* create(client, "books")
+        yield* insert(client, "books", 1n)
+        world.fires = (site) => site === "a coordinator is asked twice"
+        yield* client.ask("books", { _tag: "Flush" })
+        yield* Effect.sleep(5_000)
+        assert.strictEqual(segments(cluster).length, 1)
+        assert.strictEqual(attempts(cluster), 0)
+      })
+    )
+  })
+
   it("flushes what came while the objects were away as one, however often it was asked to", () => {
     inCluster(new World("backlog"), 3_000, ({ client, cluster }) =>
       Effect.gen(function* () {
