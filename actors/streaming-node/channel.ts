@@ -381,8 +381,9 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
       const known = mine.shardOf(route.collection, route.shard)
       if (known !== undefined) return Effect.succeed(known)
       // Made a moment ago, perhaps: our watch may be behind the one who sent this, and then nobody knows yet that it is gone.
-      const isBehind = () => route.schema === 0 || catalog.head() < route.schema
-      const made = () => (catalog.collection(route.collection)?.state ?? "creating") !== "creating"
+      const state = () => catalog.collection(route.collection)?.state
+      const isBehind = () => state() === "creating" || route.schema === 0 || catalog.head() < route.schema
+      const made = () => (state() ?? "creating") !== "creating"
       return Effect.flatMap(
         catalog.changed.within(limits.evidenceMs, () => made() || !isBehind()),
         () => {
