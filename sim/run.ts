@@ -152,7 +152,7 @@ class Run {
       facts: cluster.ledger.facts,
       steps: this.steps.of(cluster.ledger.facts),
       phases: { ...this.phases, end: this.now() },
-      faults: plan.faults.length,
+      isCalm: plan.faults.length === 0 && !plan.world.buggify,
       proxies: plan.topology.nodes.filter(({ roles }) => roles.includes("proxy")).length,
       crashes,
       alarms,

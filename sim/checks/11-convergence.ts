@@ -66,7 +66,7 @@ const described = (evidence: Evidence): ReadonlyArray<Violation> =>
 
 /** Where nothing fails, nobody is refused but for what he did himself, and everybody is told what he asks. */
 const calm = ({ observed }: Evidence): ReadonlyArray<Violation> => {
-  if (observed.faults > 0) return []
+  if (!observed.isCalm) return []
   const refused = observed.operations.flatMap(({ asked, id, outcome }) =>
     outcome === undefined || outcome._tag === "Ok" ? [] : [{ what: asked._tag, id, ...outcome }]
   )

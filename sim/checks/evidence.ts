@@ -76,8 +76,8 @@ export interface Observed {
   /** What the facts come to, for whoever has that already. */
   readonly steps?: ReadonlyArray<Step>
   readonly phases: Phases
-  /** How many faults were to strike: with none, nothing may be refused. */
-  readonly faults: number
+  /** Neither a fault was to strike, nor a site in the code to fire: then nothing may be refused. */
+  readonly isCalm: boolean
   /** How many nodes are proxies. */
   readonly proxies: number
   readonly crashes: ReadonlyArray<Crash>

@@ -24,7 +24,7 @@ export const vacuous = (evidence: Evidence): ReadonlyArray<string> => {
     return !(outcome?._tag === "Refused" && own.has(outcome.code))
   })
   const written = tried.filter(({ outcome }) => outcome?._tag === "Ok").length
-  const least = observed.faults === 0 ? WRITTEN_LEAST_CALM : WRITTEN_LEAST
+  const least = observed.isCalm ? WRITTEN_LEAST_CALM : WRITTEN_LEAST
   if (written === 0 || written < least * tried.length)
     why.push(`${written} of ${tried.length} writes were acknowledged`)
 

@@ -838,13 +838,13 @@ const bad: { readonly [P in Property]: ReadonlyArray<Bad> } = {
       "a write is refused, and nothing failed",
       () =>
         with_(books(), (past) => {
-          past.observed = { faults: 0 }
+          past.observed = { isCalm: true }
           past.upsert("books", [1], { outcome: "refused", code: "overloaded" })
         })
     ],
     [
       "nobody says what a collection is like, and nothing failed",
-      () => with_(books(), (past) => (past.observed = { faults: 0, skipped: [unasked(past)] }))
+      () => with_(books(), (past) => (past.observed = { isCalm: true, skipped: [unasked(past)] }))
     ],
     ["nobody rests", () => with_(books(), (past) => (past.observed = { quiet: { ms: 1_000, events: 500 } }))]
   ],

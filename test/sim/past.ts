@@ -565,7 +565,7 @@ export class Past {
       probes: this.probes,
       facts: this.ledger.facts,
       phases: { end: this.step() },
-      faults: 1,
+      isCalm: false,
       proxies: 1,
       crashes: this.crashes,
       alarms: this.alarms,
