@@ -4,7 +4,7 @@
  * power; lossy and late in everything else.
  *
  * Who breaks things changes `faults` and `network.faults`, or calls `network.block`, `network.disconnect`, `network.slow`,
- * `servers.crash`, `servers.pause`, `servers.cutOff`, `streams.cut`, `elect`, `losePower` and `damage`. What struck is counted in
+ * `servers.crash`, `servers.pause`, `servers.cutOff`, `streams.cut`, `elect`, `losePower` and `rot`. What struck is counted in
  * `counts` and told to `world.struck`.
  *
  * @example
@@ -70,8 +70,8 @@ export interface Broker {
   readonly elect: (kind: ElectionKind, forMs: number) => void
   /** All servers are down for so long, and each channel lost up to `most` of the records that it said were stored. */
   readonly losePower: (forMs: number, most: number) => void
-  /** Changes one bit of what is stored of a channel; says if there was anything. */
-  readonly damage: (channel: number) => boolean
+  /** Changes one bit of what is stored of some channel. */
+  readonly rot: () => void
   /** A channel's stream is gone, and can be made again. */
   readonly lose: (channel: number) => void
   /** The server that leads a channel now. */
@@ -139,7 +139,7 @@ export const simBroker = (world: World, options: BrokerOptions = {}): Broker => 
       else servers.pause(leader, forMs)
     },
     losePower: (forMs, most) => streams.losePower(forMs, most),
-    damage: (channel) => streams.damage(channelStream(channel)),
+    rot: () => streams.rot(),
     lose: (channel) => streams.lose(channelStream(channel)),
     leaderOf: (channel) => streams.leaderOf(channelStream(channel))?.index,
     heal: () => {

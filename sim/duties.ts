@@ -4,7 +4,7 @@
  * behind are for the collector, which is not there yet.)
  */
 import { type Fact, type Moment, notAfter } from "./ledger.ts"
-import { damageTo, type Life, livesOf, type Step } from "./metadata.ts"
+import { brokenBy, damageTo, type Life, livesOf, type Step } from "./metadata.ts"
 
 /** A duty, and since when it is owed. */
 export interface Debt {
@@ -17,8 +17,8 @@ export interface Debt {
  * somebody who looks.
  */
 export const debtsOf = (steps: ReadonlyArray<Step>, facts: ReadonlyArray<Fact>): ReadonlyArray<Debt> => {
-  const bereft = new Set(facts.flatMap((fact) => (fact._tag === "Lost" ? [fact.channel] : [])))
-  const lives = livesOf(steps).filter((life) => !life.channels.some((channel) => bereft.has(channel)))
+  const broken = brokenBy(facts)
+  const lives = livesOf(steps).filter((life) => !life.channels.some((channel) => broken.has(channel)))
   const whole = new Map(lives.filter((life) => damageTo(life, facts).length === 0).map((life) => [life.id, life]))
   return [...lives.flatMap(ofCollection), ...ofWork(steps, whole), ...ofLogs(steps, whole)]
 }

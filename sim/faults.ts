@@ -1,7 +1,7 @@
 /**
  * The nemesis: carries out a plan's faults, each from its time on for its length, and counts how often each kind struck,
  * and how often while somebody waited for an answer. One that has a probability strikes when it does something, not
- * when it begins. Most break what the cluster must bear; "powerLoss" and "objectRot" take what was stored, and then it must
+ * when it begins. Most break what the cluster must bear; "powerLoss", "logRot" and "objectRot" take what was stored, and then it must
  * say so. A listing that is behind is not among them: whoever drops a collection relies on one that shows every object.
  */
 import type { Cluster } from "./cluster.ts"
@@ -137,6 +137,7 @@ const strikes: { readonly [K in FaultName]: Strike } = {
   },
   broken: raises(({ broker }) => broker.faults, "broken"),
   powerLoss: ({ broker }, { lengthMs, strength = 0 }) => broker.losePower(lengthMs, strength),
+  logRot: ({ broker }) => broker.rot(),
   logFull: ({ broker: { faults } }, { strength = Infinity }) => {
     faults.channelBytesMax = strength
     return () => {
@@ -176,6 +177,7 @@ const said: { readonly [what: string]: FaultName } = {
   "stream cut": "streamCut",
   broken: "broken",
   full: "logFull",
+  rot: "logRot",
   "objects.error": "objectError",
   "objects.overloaded": "objectError",
   "objects.timeout": "objectTimeout",

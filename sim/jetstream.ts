@@ -192,16 +192,14 @@ export class JetStream {
     }
   }
 
-  /** Changes one bit of what is stored of a channel; says if there was anything. */
-  damage(name: string): boolean {
-    const stream = this.find(name)
-    const kept = stream?.history.filter(({ data, goneAt }) => goneAt === Infinity && data.length > 0) ?? []
-    if (kept.length === 0) return false
-    const { data } = this.chance.pick(kept)
-    this.struck("damage")
-    const at = this.chance.below(data.length)
-    data[at] = data[at]! ^ (1 << this.chance.below(8))
-    return true
+  /** A bit of a message of some channel is another one, for good; if there is any message. */
+  rot(): void {
+    const kept = [...this.leads.values()]
+      .map(({ stream }) => stream)
+      .filter(({ isBucket, isEmpty }) => !isBucket && !isEmpty)
+    if (kept.length === 0) return
+    this.struck("rot")
+    this.chance.pick(kept).rot(this.chance)
   }
 
   /** The leaders of all streams step down, and there is none for so long. */

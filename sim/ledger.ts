@@ -34,7 +34,9 @@ export type Fact = { readonly moment: Moment } & (
     }
   | { readonly _tag: "Put"; readonly key: string; readonly data: Uint8Array }
   | { readonly _tag: "Removed"; readonly key: string }
-  /** An object, or a record of a channel, is not any more what was stored. */
+  /** A message of a channel is not any more what was stored. */
+  | { readonly _tag: "Rotten"; readonly channel: number; readonly sequence: number }
+  /** The same of an object. */
   | { readonly _tag: "Damaged"; readonly what: string }
 )
 

@@ -22,6 +22,7 @@ const optionsOf = (ledger: Ledger, channel: number, bytesMax: () => number): Str
   bytesMax,
   isBucket: false,
   lost: (from) => ledger.add({ _tag: "Lost", channel, from }),
+  rotten: (sequence) => ledger.add({ _tag: "Rotten", channel, sequence }),
   note: (stored) => {
     for (const { data, sequence } of stored) ledger.add({ _tag: "Stored", channel, sequence, data })
   }

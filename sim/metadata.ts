@@ -224,6 +224,16 @@ export const livesOf = (steps: ReadonlyArray<Step>): ReadonlyArray<Life> => {
   return [...lives.values()]
 }
 
+/** Channels that lost something, or of which something rotted, and when first. */
+export const brokenBy = (facts: ReadonlyArray<Fact>): ReadonlyMap<number, Moment> => {
+  const broken = new Map<number, Moment>()
+  for (const fact of facts) {
+    if ((fact._tag === "Lost" || fact._tag === "Rotten") && !broken.has(fact.channel))
+      broken.set(fact.channel, fact.moment)
+  }
+  return broken
+}
+
 /** What became of the collection's objects where they lie. */
 export const damageTo = ({ id }: Life, facts: ReadonlyArray<Fact>): ReadonlyArray<Fact> =>
   facts.filter((fact) => fact._tag === "Damaged" && fact.what.includes(`/${id}/`))

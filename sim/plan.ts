@@ -133,6 +133,8 @@ export const faultKinds = {
   broken: kind("broker", 4, [1_000, 60_000], [0.001, 0.2]),
   /** All servers lose what they had not synced: profile "power loss" alone. */
   powerLoss: kind("broker", 3, [500, 10_000], [3, 200]),
+  /** A bit of what is stored in a log is another one, for good: profile "power loss" alone. */
+  logRot: kind("log", 4, [0, 0]),
   /** Past so many bytes a channel refuses everything. */
   logFull: kind("log", 2, [5_000, 40_000], [1_000, 100_000]),
   objectError: kind("objects", 4, [1_000, 60_000], [0.01, 0.7]),
@@ -153,7 +155,7 @@ export const faultKinds = {
 } as const satisfies { readonly [name: string]: FaultKind }
 export type FaultName = keyof typeof faultKinds
 /** What was stored is lost: with the profile "power loss" alone. */
-export const losses: ReadonlySet<FaultName> = new Set<FaultName>(["powerLoss", "objectRot"])
+export const losses: ReadonlySet<FaultName> = new Set<FaultName>(["powerLoss", "logRot", "objectRot"])
 export const faultNames = Object.keys(faultKinds) as [FaultName, ...Array<FaultName>]
 
 export const Fault = Schema.Struct({

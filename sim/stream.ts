@@ -4,6 +4,7 @@
  * leaders that are none any more, and for those who check a run. It knows nothing of who asks.
  */
 import { done, type Outcome, refused } from "../storage/outcome.ts"
+import type { Chance } from "./world.ts"
 
 export interface NewMessage {
   readonly subject: string
@@ -44,6 +45,8 @@ export interface StreamOptions {
   readonly note: (stored: ReadonlyArray<Stored>) => void
   /** Hears that everything from a sequence on was lost. */
   readonly lost?: (from: number) => void
+  /** Hears that what is stored at a sequence is not any more what was. */
+  readonly rotten?: (sequence: number) => void
 }
 
 /** What a message takes beside its data, about. */
@@ -103,6 +106,10 @@ export class SimStream {
     return done(this.last)
   }
 
+  get isEmpty(): boolean {
+    return this.first > this.last
+  }
+
   /** The sequence of a subject's newest message that is there; 0: there is none. */
   newestOf(subject: string): number {
     return this.newest.get(subject) ?? 0
@@ -147,6 +154,17 @@ export class SimStream {
       if (this.isBucket) this.newest.set(message.subject, message.sequence)
     }
     this.options.lost?.(from + 1)
+  }
+
+  /** One bit of one message that is there is another one now, for good. */
+  rot(chance: Chance): void {
+    const message = chance.pick(this.history.filter(({ goneAt }) => goneAt === Infinity))
+    // Who was told of it before has it as it was.
+    const data = new Uint8Array(message.data)
+    const at = chance.below(data.length)
+    data[at] = data[at]! ^ (1 << chance.below(8))
+    this.history[message.sequence - 1] = { ...message, data }
+    this.options.rotten?.(message.sequence)
   }
 
   /** The newest sequence that there was at a time. */

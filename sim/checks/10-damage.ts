@@ -29,8 +29,8 @@ const falseAlarms = (evidence: Evidence): ReadonlyArray<Violation> => [
     return [bad(`"${outcome.code}", and nothing is: ${outcome.reason}`, [id])]
   }),
   ...evidence.observed.alarms.flatMap(({ channel, detail, moment }) => {
-    const lost = evidence.model.bereft.get(channel)
-    if (lost !== undefined && notAfter(lost, moment)) return []
+    const broken = evidence.broken.get(channel)
+    if (broken !== undefined && notAfter(broken, moment)) return []
     return [bad(`a node says that channel ${channel} is damaged, and nothing is: ${detail}`)]
   })
 ]

@@ -5,7 +5,7 @@
 import type { Key } from "../../protocols/keys.ts"
 import type { Operation, Skipped } from "../history.ts"
 import { type Fact, type Moment, notAfter } from "../ledger.ts"
-import { damageTo, type Life, livesOf, type Step, Steps } from "../metadata.ts"
+import { brokenBy, damageTo, type Life, livesOf, type Step, Steps } from "../metadata.ts"
 import { Model } from "../model.ts"
 
 /** What must hold, always: section 5 of the design, in its order. */
@@ -102,6 +102,8 @@ export class Evidence {
   readonly model: Model
   readonly phases: Phases
   readonly observed: Observed
+  /** Channels of which something is not, or not as it was stored, and since when: they stand still as soon as somebody notices. */
+  readonly broken: ReadonlyMap<number, Moment>
   private readonly flushes = new Map<string, Array<{ readonly moment: Moment; readonly to: number }>>()
   private readonly memory = new Map<unknown, unknown>()
 
@@ -113,6 +115,7 @@ export class Evidence {
     this.steps = observed.steps ?? new Steps().of(observed.facts)
     this.lives = livesOf(this.steps)
     this.model = new Model(observed.facts)
+    this.broken = brokenBy(observed.facts)
     for (const step of this.steps) {
       if (step._tag !== "Decided") continue
       for (const change of step.changes) {
@@ -135,9 +138,9 @@ export class Evidence {
     return [this.model, ...this.pasts.filter(({ lost }) => lost.has(channel)).map(({ model }) => model)]
   }
 
-  /** Whether a shard of the operation's collection is on a channel that had lost something when it ended. */
+  /** Whether a shard of the operation's collection is on a channel that was broken when it ended. */
   isBereft({ collection, completed }: Ended): boolean {
-    const isLost = (channel: number) => isBy(this.model.bereft.get(channel), completed)
+    const isLost = (channel: number) => isBy(this.broken.get(channel), completed)
     return this.lives.some(({ channels, name }) => name === collection && channels.some(isLost))
   }
 

@@ -45,7 +45,7 @@ describe("a plan", () => {
     }
     for (const kind of Object.keys(faultKinds)) {
       const having = plans.filter(({ faults }) => faults.some((fault) => fault.kind === kind)).length
-      assert.isAbove(having, kind === "powerLoss" || kind === "objectRot" ? 40 : 60, kind)
+      assert.isAbove(having, kind === "powerLoss" || kind === "logRot" || kind === "objectRot" ? 40 : 60, kind)
       assert.isBelow(having, 300, kind)
     }
     assert.isAbove(plans.filter(({ faults }) => faults.length === 0).length, 5)
