@@ -156,9 +156,12 @@ export class SimStream {
     this.options.lost?.(from + 1)
   }
 
-  /** One bit of one message that is there is another one now, for good. */
+  /** One bit of one message that is there is another one now, for good. Most are padding, and as short as can be: rather of another. */
   rot(chance: Chance): void {
-    const message = chance.pick(this.history.filter(({ goneAt }) => goneAt === Infinity))
+    const kept = this.history.filter(({ goneAt }) => goneAt === Infinity)
+    const shortest = Math.min(...kept.map(({ data }) => data.length))
+    const longer = kept.filter(({ data }) => data.length > shortest)
+    const message = chance.pick(longer.length > 0 ? longer : kept)
     // Who was told of it before has it as it was.
     const data = new Uint8Array(message.data)
     const at = chance.below(data.length)

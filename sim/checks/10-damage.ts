@@ -35,11 +35,12 @@ const falseAlarms = (evidence: Evidence): ReadonlyArray<Violation> => [
   })
 ]
 
-/** Rows that nobody ever wrote, where there are objects to read them from: what was read was not what was written. */
+/** Rows that nobody ever wrote, where there is something to read them from: what was read was not what was written. */
 const altered = (evidence: Evidence): ReadonlyArray<Violation> =>
   reads(evidence).flatMap(({ differences, life, operation }) => {
-    if (life?.channels.some((_, shard) => evidence.flushedTo(life.id, shard, operation.completed!) > 0) !== true)
-      return []
+    const isRead = (channel: number, shard: number) =>
+      evidence.broken.has(channel) || evidence.flushedTo(life!.id, shard, operation.completed!) > 0
+    if (life?.channels.some(isRead) !== true) return []
     return differences.filter(({ kind }) => kind === "unknown").map(({ detail }) => bad(detail, [operation.id]))
   })
 
