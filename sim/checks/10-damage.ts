@@ -44,12 +44,12 @@ const altered = (evidence: Evidence): ReadonlyArray<Violation> =>
     return differences.filter(({ kind }) => kind === "unknown").map(({ detail }) => bad(detail, [operation.id]))
   })
 
-/** The last acknowledged write that a channel lost, and its record. */
+/** The last acknowledged write that a channel lost then, and its record. */
 const lastLost = (evidence: Evidence, channel: number, when: Moment) =>
   writes(evidence)
     .all.flatMap(({ lost, operation }) => {
       const lsns = lost
-        .filter(({ message }) => message.channel === channel)
+        .filter(({ message }) => message.channel === channel && message.lost!.event === when.event)
         .map(({ message }) => message.record.header.lsn)
       const isMeant = lsns.length > 0 && isOk(operation) && notAfter(operation.completed!, when)
       return isMeant ? [{ operation, lsn: Math.max(...lsns) }] : []
@@ -64,9 +64,12 @@ const lastLost = (evidence: Evidence, channel: number, when: Moment) =>
  * that record cannot tell any more whose it was.
  */
 const lost = (evidence: Evidence): ReadonlyArray<Violation> => {
-  const { model, observed, pasts, steps } = evidence
+  const { observed, pasts, steps } = evidence
   const violations: Array<Violation> = []
-  for (const [channel, when] of model.bereft) {
+  const losses = pasts.flatMap(({ lost, model }) =>
+    [...lost].map(([channel, when]) => ({ channel, when, before: model }))
+  )
+  for (const { before, channel, when } of losses) {
     const found = lastLost(evidence, channel, when)
     if (found === undefined) continue
     const { lsn, operation: last } = found
@@ -87,10 +90,9 @@ const lost = (evidence: Evidence): ReadonlyArray<Violation> => {
       const detail = `channel ${channel} lost operation ${last.id}, which was acknowledged, and took another write`
       violations.push(bad(detail, [last.id, operation.id]))
     }
-    const before = [pasts.find(({ lost }) => lost.has(channel))!.model]
     for (const { life, operation, timestamp } of reads(evidence)) {
       if (life?.channels.includes(channel) !== true || !isKnown(operation)) continue
-      const views = viewsOf(life, (one) => (one === channel ? before : evidence.logsOf(one)))
+      const views = viewsOf(life, (one) => (one === channel ? [before] : evidence.logsOf(one)))
       const all = Array.from(views, (view) => differencesOf(evidence, operation, timestamp, life, view))
       if (all.some((differences) => differences.length === 0)) continue
       const detail = `channel ${channel} lost operation ${last.id}, which was acknowledged, and answers: ${all[0]![0]!.detail}`

@@ -175,8 +175,8 @@ const isBy = (moment: Moment | undefined, end: Moment | undefined): boolean =>
 
 /** The logs as they were just before a power failure. */
 interface Past {
-  /** The channels that lost something in it. */
-  readonly lost: ReadonlySet<number>
+  /** The channels that lost something then, and when. */
+  readonly lost: ReadonlyMap<number, Moment>
   readonly model: Model
 }
 
@@ -184,8 +184,9 @@ const allPasts = ({ facts }: Evidence): ReadonlyArray<Past> =>
   facts.flatMap((fact, at) => {
     // All channels lose what they lose at once.
     if (fact._tag !== "Lost" || facts[at - 1]?._tag === "Lost") return []
-    const lost = new Set<number>()
-    for (let next: Fact | undefined = fact, i = at; next?._tag === "Lost"; next = facts[++i]) lost.add(next.channel)
+    const lost = new Map<number, Moment>()
+    for (let next: Fact | undefined = fact, i = at; next?._tag === "Lost"; next = facts[++i])
+      lost.set(next.channel, next.moment)
     return [{ lost, model: new Model(facts.slice(0, at)) }]
   })
 

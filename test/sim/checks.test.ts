@@ -653,6 +653,17 @@ const bad: { readonly [P in Property]: ReadonlyArray<Bad> } = {
         })
     ],
     [
+      "a log lost what nobody had been told, and later what was acknowledged, and goes on",
+      () =>
+        with_(books(), (past) => {
+          past.upsert("books", [1], { outcome: "unknown" })
+          lose(past)
+          past.upsert("books", [2])
+          lose(past)
+          past.upsert("books", [3], { client: "b" })
+        })
+    ],
+    [
       "a log lost what was acknowledged, and answers as if it had never been",
       () =>
         with_(books(), (past) => {
