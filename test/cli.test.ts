@@ -14,7 +14,7 @@ import {
   vectorFromArray
 } from "apache-arrow"
 import { existsSync } from "node:fs"
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises"
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
@@ -343,6 +343,33 @@ describe("an embedded directory", () => {
     await ok(["insert", "books", ...place], { input: lines(range(0, 20)) })
     const { results } = await ok(["search", "books", "--vector", "[3,3,1,0]", "--limit", "1", ...place])
     assert.strictEqual(results[0][0].id, "3")
+  })
+})
+
+describe("a machine without a nats-server", () => {
+  it("is told what it tries, and in the end what was tried, by an error of the operator's", async () => {
+    const bin = join(folder, "bin")
+    await mkdir(bin)
+    await writeFile(join(bin, "go"), "#!/bin/sh\necho no network >&2\nexit 1\n", { mode: 0o755 })
+    const env = {
+      PATH: bin,
+      HOME: join(folder, "home"),
+      XDG_CACHE_HOME: "",
+      ELANUS_NATS_SERVER: "",
+      // A proxy that is not there: no release comes through.
+      NODE_USE_ENV_PROXY: "1",
+      HTTPS_PROXY: `http://127.0.0.1:${await freePort()}`,
+      NO_PROXY: ""
+    }
+    const port = String(await freePort())
+    const { code, stderr } = await elanus(["start", "--data", join(folder, "none"), "--port", port], { env })
+    assert.strictEqual(code, exitCodes.operator[0], stderr)
+    const [withGo, fromRelease, error, ...tried] = stderr.trimEnd().split("\n")
+    assert.match(withGo!, /^getting nats-server with Go, .* \.\.\.$/)
+    assert.match(fromRelease!, /^getting nats-server from its release, .* \.\.\.$/)
+    assert.strictEqual(error, "elanus: There is no nats-server that Elanus can use. Tried:")
+    assert.match(tried.join("\n"), /^ {2}- ELANUS_NATS_SERVER is not set\n[^]*no network[^]*GOBIN=[^]*\(unfit\)$/)
+    assert.notMatch(stderr, /^\s+at /m)
   })
 })
 

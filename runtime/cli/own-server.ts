@@ -124,6 +124,7 @@ export const startOwnServer = async (directory: string, port: number): Promise<O
     name,
     // A group of its own: Ctrl-C in a terminal would else end it before its clients have said goodbye.
     detached: true,
+    tell: (line) => process.stderr.write(`${line}\n`),
     extraConfig: `pid_file: ${JSON.stringify(join(folder, "nats-server.pid"))}`
   })
   return {
