@@ -344,6 +344,20 @@ describe("an embedded directory", () => {
     const { results } = await ok(["search", "books", "--vector", "[3,3,1,0]", "--limit", "1", ...place])
     assert.strictEqual(results[0][0].id, "3")
   })
+
+  it("is not blamed for a file that is not there", async () => {
+    const place = ["--directory", join(folder, "blameless")]
+    await ok(["collection", "create", "books", "--dimension", "4", ...place])
+    const absent = join(folder, "absent.jsonl")
+    for (const [args, reason] of [
+      [["insert", "books", absent], `there is no file ${absent}`],
+      [["insert", "books", folder], `${folder} is a directory`],
+      [["search", "books", "--file", absent], `there is no file ${absent}`],
+      [["search", "books", "--file", folder], `${folder} is a directory`]
+    ] as const) {
+      assert.strictEqual(await fails([...args, ...place], exitCodes.usage[0], "usage"), reason)
+    }
+  })
 })
 
 describe("a machine without a nats-server", () => {
@@ -373,6 +387,21 @@ describe("a machine without a nats-server", () => {
   })
 })
 
+/** Command lines that are refused with this exit code, in words like these; a few at once. */
+const allWrong = async (
+  wrong: ReadonlyArray<readonly [args: ReadonlyArray<string>, code: number, stderr: RegExp]>
+): Promise<void> => {
+  for (let from = 0; from < wrong.length; from += 6) {
+    await Promise.all(
+      wrong.slice(from, from + 6).map(async ([args, code, stderr]) => {
+        const ran = await elanus(args)
+        assert.strictEqual(ran.code, code, `${args.join(" ")}\n${ran.stderr}`)
+        assert.match(ran.stderr, stderr)
+      })
+    )
+  }
+}
+
 describe("exit codes", () => {
   it("are by whose fault it is", () => {
     assert.strictEqual(exitCodeOf(failure("bad-vector", "")), 1)
@@ -393,16 +422,15 @@ describe("exit codes", () => {
       [["search", "books", "--limit", "many"], 2, /limit/],
       [["search", "books", "--consistency", "perfect"], 2, /strong, session/],
       [["start", "--cluster", "v1"], 2, /v1/],
+      [["start", "--objects", "foo"], 2, /--objects: .*not at foo/],
+      [["start", "--objects", "s3://"], 2, /--objects: /],
+      [["start", "--objects", "dir:"], 2, /--objects: dir: needs a path/],
       [["start", "--channel-bytes", "lots"], 2, /no number of bytes/],
       [["collection", "list", "--nats", "http://127.0.0.1"], 2, /is no server/],
       [["collection", "list", "--creds", join(folder, "absent.creds")], 2, /--creds: ENOENT/],
       [["collection", "list", "--nats", `nats://127.0.0.1:${port}`], 3, /no NATS server/]
     ]
-    const ran = await Promise.all(wrong.map(([args]) => elanus(args)))
-    wrong.forEach(([args, code, stderr], i) => {
-      assert.strictEqual(ran[i]!.code, code, `${args.join(" ")}\n${ran[i]!.stderr}`)
-      assert.match(ran[i]!.stderr, stderr)
-    })
+    await allWrong(wrong)
     const help = await elanus(["--help"])
     assert.strictEqual(help.code, 0)
     for (const [code, meaning] of Object.values(exitCodes)) assert.include(help.stdout, `${code}  ${meaning}`)

@@ -1,5 +1,6 @@
 /** The flags of a process of a cluster, and what they amount to. */
 import { type Command, Flag } from "effect/cli"
+import { readObjectsUrl } from "../../storage/objects-url.ts"
 import type { Settings } from "../node.ts"
 import { UsageError } from "./exit.ts"
 import { bytes, credentialFlags, DEFAULT_PORT, integer, json, text } from "./flags.ts"
@@ -46,12 +47,14 @@ export const startFlags = {
 }
 export type StartFlags = Command.Command.Config.Infer<typeof startFlags>
 
-export const checkStart = ({ cluster, port, replicas }: StartFlags): void => {
+export const checkStart = ({ cluster, objects, port, replicas }: StartFlags): void => {
   if (cluster === "v1") throw new UsageError('a cluster may not be called "v1": clients talk below that name')
   if (!/^[A-Za-z0-9_-]{1,64}$/.test(cluster)) {
     throw new UsageError("--cluster is a name of at most 64 letters, digits, _ and -")
   }
   if (![1, 3, 5].includes(replicas)) throw new UsageError("--replicas is 1, 3 or 5")
+  const place = objects === undefined ? undefined : readObjectsUrl(objects)
+  if (typeof place === "string") throw new UsageError(`--objects: ${place}`)
   if (port < 1 || port > 65_535) throw new UsageError("--port is a number from 1 to 65535")
 }
 
