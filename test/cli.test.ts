@@ -15,6 +15,7 @@ import {
 } from "apache-arrow"
 import { existsSync } from "node:fs"
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises"
+import { type AddressInfo, createServer } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
@@ -356,6 +357,26 @@ describe("an embedded directory", () => {
       [["search", "books", "--file", folder], `${folder} is a directory`]
     ] as const) {
       assert.strictEqual(await fails([...args, ...place], exitCodes.usage[0], "usage"), reason)
+    }
+  })
+})
+
+describe("a port that is taken", () => {
+  const refusalAt = (port: number) =>
+    fails(["start", "--data", join(folder, `at-${port}`), "--port", String(port)], exitCodes.operator[0], "unfit")
+
+  it("by a nats-server may be used, by another program only left", async () => {
+    const nats = await startNatsServer({ storeDir: join(folder, "taken"), name: "theirs" })
+    const other = createServer((socket) => socket.end("220 at your service\r\n"))
+    await new Promise<void>((done) => other.listen(0, "127.0.0.1", done))
+    const { port } = other.address() as AddressInfo
+    try {
+      const [byNats, byOther] = await Promise.all([refusalAt(nats.port), refusalAt(port)])
+      assert.match(byNats, /is taken by the nats-server theirs: use that one with --nats nats:/)
+      assert.strictEqual(byOther, `port ${port} is taken by another program: give another --port`)
+    } finally {
+      other.close()
+      await nats.stop("SIGKILL")
     }
   })
 })

@@ -112,10 +112,11 @@ export const startOwnServer = async (directory: string, port: number): Promise<O
   }
   const taken = await listenerAt(port)
   if (taken !== undefined) {
-    const who = taken === "" ? "another program" : `the nats-server ${taken}`
     throw failure(
       "unfit",
-      `port ${port} is taken by ${who}: use that one with --nats nats://127.0.0.1:${port}, or give another --port`
+      taken === ""
+        ? `port ${port} is taken by another program: give another --port`
+        : `port ${port} is taken by the nats-server ${taken}: use that one with --nats nats://127.0.0.1:${port}, or give another --port`
     )
   }
   const server = await startNatsServer({
