@@ -424,6 +424,23 @@ const allWrong = async (
 }
 
 describe("exit codes", () => {
+  it("refuse numbers with which nothing works, and say the least that does", async () => {
+    await allWrong([
+      [["start", "--channel-bytes", "0"], 2, /--channel-bytes: .* 16MiB or more/],
+      [["start", "--channel-bytes", "16383K"], 2, /--channel-bytes: .* 16MiB or more/],
+      [["start", "--segment-bytes", "1"], 2, /--segment-bytes: .* 64KiB or more/],
+      [["start", "--growing-bytes", "1"], 2, /--growing-bytes: .* 1MiB or more/],
+      [["start", "--loaded-bytes", "1"], 2, /--loaded-bytes: .* 1MiB or more/],
+      [["start", "--lease-ttl-ms", "999"], 2, /--lease-ttl-ms: .* 1000 or more/],
+      [["start", "--evidence-ms", "0"], 2, /--evidence-ms: .* 100 or more/],
+      [["start", "--segment-age-ms", "0"], 2, /--segment-age-ms: .* 100 or more/],
+      [["start", "--index-rows-min", "0"], 2, /--index-rows-min: .* 1 or more/],
+      [["search", "books", "--vector", "[1]", "--ef", "0"], 2, /--ef: .* 1 or more/],
+      [["insert", "books", "--in-flight", "0"], 2, /--in-flight: .* 1 or more/],
+      [["status", "--directory", folder, "--nats", "nats://127.0.0.1"], 2, /leave out --nats/]
+    ])
+  })
+
   it("are by whose fault it is", () => {
     assert.strictEqual(exitCodeOf(failure("bad-vector", "")), 1)
     assert.strictEqual(exitCodeOf(failure("overloaded", "")), 3)

@@ -3,7 +3,7 @@ import { type Command, Flag } from "effect/cli"
 import { readObjectsUrl } from "../../storage/objects-url.ts"
 import type { Settings } from "../node.ts"
 import { UsageError } from "./exit.ts"
-import { bytes, credentialFlags, DEFAULT_PORT, integer, json, text } from "./flags.ts"
+import { bytes, credentialFlags, DEFAULT_PORT, integerFrom, json, maybe, text } from "./flags.ts"
 
 const DEFAULT_DATA = "elanus-data"
 const roleNames = ["coordinator", "streaming-node", "query-node", "data-node", "proxy"] as const
@@ -34,14 +34,23 @@ export const startFlags = {
     Flag.withDescription("Of log and metadata, on as many servers of NATS"),
     Flag.withDefault(1)
   ),
-  channelBytes: bytes("channel-bytes", "What each of the 16 channels of the log may hold; 8GiB if not given"),
-  segmentBytes: bytes("segment-bytes", "A segment is sealed at so many bytes of vectors; 64MiB if not given"),
-  segmentAgeMs: integer("segment-age-ms", "A segment is sealed after this time"),
-  indexRowsMin: integer("index-rows-min", "A segment of fewer rows gets no index; 1024 if not given"),
-  loadedBytes: bytes("loaded-bytes", "Most bytes of segments that a query node holds; 16GiB if not given"),
-  growingBytes: bytes("growing-bytes", "Most bytes of rows that only memory and log hold; 1GiB if not given"),
-  leaseTtlMs: integer("lease-ttl-ms", "A node that was not heard of for so long is gone; 30000 if not given"),
-  evidenceMs: integer("evidence-ms", "A node that nobody reaches for so long is gone; 2000 if not given"),
+  channelBytes: bytes("16MiB", "channel-bytes", "What each of the 16 channels of the log may hold; 8GiB if not given"),
+  segmentBytes: bytes("64KiB", "segment-bytes", "A segment is sealed at so many bytes of vectors; 64MiB if not given"),
+  segmentAgeMs: maybe(integerFrom(100, "segment-age-ms", "A segment is sealed after this time, 100 or more")),
+  indexRowsMin: maybe(integerFrom(1, "index-rows-min", "A segment of fewer rows gets no index; 1024 if not given")),
+  loadedBytes: bytes("1MiB", "loaded-bytes", "Most bytes of segments that a query node holds; 16GiB if not given"),
+  growingBytes: bytes("1MiB", "growing-bytes", "Most bytes of rows that only memory and log hold; 1GiB if not given"),
+  leaseTtlMs: maybe(
+    // What expires in JetStream lives for a second at least.
+    integerFrom(
+      1_000,
+      "lease-ttl-ms",
+      "A node that was not heard of for so long is gone, 1000 or more; 30000 if not given"
+    )
+  ),
+  evidenceMs: maybe(
+    integerFrom(100, "evidence-ms", "A node that nobody reaches for so long is gone, 100 or more; 2000 if not given")
+  ),
   ...credentialFlags,
   json
 }
@@ -67,9 +76,6 @@ export const settingsOf = (flags: StartFlags): Partial<Settings> => {
     growingBytesMax: flags.growingBytes,
     leaseTtlMs: flags.leaseTtlMs,
     evidenceMs: flags.evidenceMs
-  }
-  for (const [name, value] of Object.entries(given)) {
-    if (value !== undefined && value < 1) throw new UsageError(`${name} must be 1 or more`)
   }
   return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
 }
