@@ -278,6 +278,7 @@ describe("role processes on one nats-server", () => {
       storeDir: join(folder, "nats"),
       extraConfig: `authorization { users: [
         { user: role, password: secret }
+        { user: looker, password: open, permissions: { publish: "$JS.API.INFO", subscribe: "_INBOX.>" } }
         { user: client, password: open, permissions: { publish: "elanus.v1.default.>", subscribe: "_INBOX.>" } }
       ] }`
     })
@@ -332,6 +333,24 @@ describe("role processes on one nats-server", () => {
     ])
     assert.match(other, /Permissions Violation/)
     assert.match(stranger, /refuses us/)
+  })
+
+  it("are not told to try again what cannot succeed", async () => {
+    const at = `127.0.0.1:${nats!.port}`
+    const secret = join(folder, "no.seed")
+    await writeFile(secret, "no seed\n")
+    const begin = ["start", "--cluster", "never", "--data", join(folder, "never")]
+    const { operator, usage } = exitCodes
+    for (const [args, [exit], code, reason] of [
+      [[...begin, "--nats", `nats://role:secret@${at}`, "--replicas", "3"], operator, "unfit", /replicas > 1/],
+      [[...begin, "--nats", `nats://client:open@${at}`], operator, "unfit", /Permissions Violation .*JS\.API\.INFO/],
+      [[...begin, "--nats", `nats://looker:open@${at}`], operator, "unfit", /Permissions Violation .*JS\.API\.STREAM/],
+      [["status", "--nats", `tls://role:secret@${at}`], operator, "unfit", /has no TLS/],
+      [["status", "--nats", `nats://${at}`, "--nkey", secret], usage, "usage", /^--nkey: .*no\.seed/],
+      [["status", "--nats", `nats://${at}`, "--creds", secret], usage, "usage", /^--creds: .*no\.seed/]
+    ] as const) {
+      assert.match(await fails(args, exit, code), reason)
+    }
   })
 })
 
