@@ -13,6 +13,8 @@ import {
   Utf8,
   vectorFromArray
 } from "apache-arrow"
+import { jetstreamManager } from "@nats-io/jetstream"
+import { connect } from "nats"
 import { existsSync } from "node:fs"
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises"
 import { type AddressInfo, createServer } from "node:net"
@@ -396,6 +398,57 @@ describe("a port that is taken", () => {
     } finally {
       other.close()
       await nats.stop("SIGKILL")
+    }
+  })
+})
+
+describe("a nats-server without room for a new cluster", () => {
+  const wide = ["--channel-bytes", "256M"]
+  const place = (name: string, url: string) => ["start", "--nats", url, "--data", join(folder, name)]
+  const streamsOf = async (url: string) => {
+    const connection = await connect({ servers: url })
+    const names: Array<string> = []
+    for await (const name of (await jetstreamManager(connection)).streams.names()) names.push(name)
+    await connection.close()
+    return names
+  }
+
+  it("is said to need it before anything is made, and takes a smaller one", { timeout: 120_000 }, async () => {
+    const small = await startNatsServer({
+      storeDir: join(folder, "small"),
+      extraConfig: `jetstream { store_dir: ${JSON.stringify(join(folder, "small"))}, max_file_store: 2GB }`
+    })
+    try {
+      const reason = await fails([...place("small-1", small.url), ...wide], exitCodes.operator[0], "unfit")
+      assert.match(reason, /sets 4 GiB aside \(16 channels of 0\.25 GiB\), .*insufficient storage/)
+      assert.match(reason, /raise max_file_store .* --channel-bytes/)
+      assert.deepStrictEqual(await streamsOf(small.url), [])
+      // Who makes no channels need not know how large they are, and may be there first.
+      const node = await start(["--role", "query-node", "--nats", small.url, "--data", join(folder, "small-node")])
+      await fails([...place("small-1", small.url), ...wide], exitCodes.operator[0], "unfit")
+      await node.end("SIGTERM")
+      const smaller = ["--nats", small.url, "--data", join(folder, "small-2"), "--channel-bytes", "64M"]
+      const started = await start(smaller)
+      assert.isFalse((await streamsOf(small.url)).includes("ELANUS_main_ROOM"))
+      await started.end("SIGTERM")
+      // It is the cluster's already: there is nothing more to set aside.
+      await (await start(smaller)).end("SIGTERM")
+    } finally {
+      await small.stop("SIGKILL")
+    }
+  })
+
+  it("nor an account has more than its limit", async () => {
+    const limited = await startNatsServer({
+      storeDir: join(folder, "limited"),
+      extraConfig: `accounts { A { jetstream: { max_file: 3GB }, users: [{ user: role, password: secret }] } }`
+    })
+    try {
+      const url = `nats://role:secret@127.0.0.1:${limited.port}`
+      const reason = await fails([...place("limited-1", url), ...wide], exitCodes.operator[0], "unfit")
+      assert.match(reason, /sets 4 GiB aside .* the account has 3 GiB left of 3 GiB: /)
+    } finally {
+      await limited.stop("SIGKILL")
     }
   })
 })
