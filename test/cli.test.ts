@@ -547,4 +547,12 @@ describe("exit codes", () => {
     assert.strictEqual(help.code, 0)
     for (const [code, meaning] of Object.values(exitCodes)) assert.include(help.stdout, `${code}  ${meaning}`)
   })
+
+  it("help says what a flag is if it is not given", async () => {
+    const [started, found] = await Promise.all([elanus(["start", "--help"]), elanus(["search", "--help"])])
+    const words = ({ stdout }: { readonly stdout: string }) => stdout.replaceAll(/\s+/g, " ")
+    for (const each of ["4222 if", "elanus-data if", "main if", "1 if"])
+      assert.include(words(started), `; ${each} not given`)
+    for (const each of ["10 if", "default if", "10000 if"]) assert.include(words(found), `; ${each} not given`)
+  })
 })

@@ -74,10 +74,13 @@ export const clientFlags = {
   directory: text("directory", "DIR", "No server: the embedded database in this directory"),
   database: Flag.String("database").pipe(
     Flag.withMetavar("NAME"),
-    Flag.withDescription("The database of the collection"),
+    Flag.withDescription("The database of the collection; default if not given"),
     Flag.withDefault("default")
   ),
-  timeout: integer("timeout", "Milliseconds for an answer, with all retries"),
+  timeout: integer(
+    "timeout",
+    "Milliseconds for an answer, with all retries; 10000 if not given, insert 60000, flush 120000"
+  ),
   ...credentialFlags,
   json
 }

@@ -34,12 +34,12 @@ const insertFlags = {
     )
   ),
   firstId: Flag.Int("first-id").pipe(
-    Flag.withDescription("Of .fvecs, whose vectors have no ids: they are numbered from here"),
+    Flag.withDescription("Of .fvecs, whose vectors have no ids: they are numbered from here, 0 if not given"),
     Flag.withDefault(0)
   ),
   idColumn: text("id-column", "NAME", "Column of an Arrow file that is the key; else as the collection calls it"),
   vectorColumn: text("vector-column", "NAME", "Column of an Arrow file that is the vector; else as the collection's"),
-  inFlight: integerFrom(1, "in-flight", "Requests at once").pipe(Flag.withDefault(8)),
+  inFlight: integerFrom(1, "in-flight", "Requests at once; 8 if not given").pipe(Flag.withDefault(8)),
   keepGoing: Flag.Boolean("keep-going").pipe(
     Flag.withDescription("Report rows that are wrong and insert the others (and end with 1)"),
     Flag.withDefault(false)

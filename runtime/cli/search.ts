@@ -49,7 +49,7 @@ export const search = Command.make(
       Flag.atLeast(0)
     ),
     file: text("file", "FILE", "Vectors to look for: JSON, one a line, or .fvecs; - for stdin"),
-    limit: Flag.Int("limit").pipe(Flag.withDescription("Hits for each vector"), Flag.withDefault(10)),
+    limit: Flag.Int("limit").pipe(Flag.withDescription("Hits for each vector; 10 if not given"), Flag.withDefault(10)),
     offset: integer("offset", "Hits to leave out before them"),
     ef: maybe(integerFrom(1, "ef", "Candidates that the index keeps: the more, the better the recall")),
     ...readFlags,

@@ -14,7 +14,10 @@ export const startFlags = {
     Flag.atLeast(0)
   ),
   nats: text("nats", "URL", "Servers of NATS, with commas between; if not given, starts one of its own"),
-  port: Flag.Int("port").pipe(Flag.withDescription("Of its own nats-server"), Flag.withDefault(DEFAULT_PORT)),
+  port: Flag.Int("port").pipe(
+    Flag.withDescription(`Of its own nats-server; ${DEFAULT_PORT} if not given`),
+    Flag.withDefault(DEFAULT_PORT)
+  ),
   objects: text(
     "objects",
     "PLACE",
@@ -22,21 +25,23 @@ export const startFlags = {
   ),
   data: Flag.String("data").pipe(
     Flag.withMetavar("DIR"),
-    Flag.withDescription("Where this process keeps what it keeps"),
+    Flag.withDescription(`Where this process keeps what it keeps; ${DEFAULT_DATA} if not given`),
     Flag.withDefault(DEFAULT_DATA)
   ),
   cluster: Flag.String("cluster").pipe(
     Flag.withMetavar("NAME"),
-    Flag.withDescription("Several clusters may share one NATS, but not their clients"),
+    Flag.withDescription("Several clusters may share one NATS, but not their clients; main if not given"),
     Flag.withDefault("main")
   ),
   replicas: Flag.Int("replicas").pipe(
-    Flag.withDescription("Of log and metadata, on as many servers of NATS"),
+    Flag.withDescription("Of log and metadata, on as many servers of NATS; 1 if not given"),
     Flag.withDefault(1)
   ),
   channelBytes: bytes("16MiB", "channel-bytes", "What each of the 16 channels of the log may hold; 8GiB if not given"),
   segmentBytes: bytes("64KiB", "segment-bytes", "A segment is sealed at so many bytes of vectors; 64MiB if not given"),
-  segmentAgeMs: maybe(integerFrom(100, "segment-age-ms", "A segment is sealed after this time, 100 or more")),
+  segmentAgeMs: maybe(
+    integerFrom(100, "segment-age-ms", "A segment is sealed after this time, 100 or more; 600000 if not given")
+  ),
   indexRowsMin: maybe(integerFrom(1, "index-rows-min", "A segment of fewer rows gets no index; 1024 if not given")),
   loadedBytes: bytes("1MiB", "loaded-bytes", "Most bytes of segments that a query node holds; 16GiB if not given"),
   growingBytes: bytes("1MiB", "growing-bytes", "Most bytes of rows that only memory and log hold; 1GiB if not given"),
