@@ -234,9 +234,10 @@ const demo = async (directory: string, named: boolean, wanted: number) => {
   const { open } = await import("./elanus.ts")
   const embedder = makeEmbedder()
   const began = performance.now()
-  // An index from very few rows on: this book is small.
-  const elanus = await open({ directory, settings: { indexRowsMin: 16 } })
+  let elanus: Elanus | undefined
   try {
+    // An index from very few rows on: this book is small.
+    elanus = await open({ directory, settings: { indexRowsMin: 16 } })
     step("Open", `a database in ${named ? directory : "a temporary directory"}, in ${ms(performance.now() - began)}`)
     const there = await rowsThere(elanus)
     let collection = elanus.collection(NAME)
@@ -274,8 +275,9 @@ const demo = async (directory: string, named: boolean, wanted: number) => {
     })
     step("Speed", `${ms(ours / queries.length)} for a search; ${ms(exactMs)} for an exact one in JavaScript`)
   } finally {
+    // Also without a database: its thread would keep the process for ever.
     await embedder.stop()
-    await elanus.close()
+    await elanus?.close()
   }
 }
 

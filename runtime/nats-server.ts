@@ -7,6 +7,7 @@ import { mkdir, readFile, writeFile } from "node:fs/promises"
 import { connect, createServer } from "node:net"
 import { join } from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
+import { failure } from "../protocols/errors.ts"
 import { findServer } from "./server-finder.ts"
 
 export interface NatsServerOptions {
@@ -24,6 +25,8 @@ export interface NatsServerOptions {
   readonly detached?: boolean
   /** How long the server may take until it accepts connections. */
   readonly startTimeoutMs?: number
+  /** Hears, for people, of what takes its time: getting a binary where there is none. */
+  readonly tell?: (line: string) => void
 }
 
 export interface NatsServer {
@@ -86,7 +89,7 @@ const configuration = (options: NatsServerOptions, port: number): string => {
 }
 
 export const startNatsServer = async (options: NatsServerOptions): Promise<NatsServer> => {
-  const binary = await findServer("nats-server")
+  const binary = await findServer("nats-server", options.tell)
   const port = options.port ?? (await freePort())
   await mkdir(options.storeDir, { recursive: true })
   const configFile = join(options.storeDir, "nats-server.conf")
@@ -122,11 +125,11 @@ export const startNatsServer = async (options: NatsServerOptions): Promise<NatsS
       const why = ended ?? "it does not accept connections"
       await stop("SIGKILL")
       const lastLines = log.trim().split("\n").slice(-5).join("\n")
-      throw new Error(`nats-server on port ${port} did not start: ${why}\n${lastLines}`)
+      throw failure("unfit", `nats-server on port ${port} did not start: ${why}\n${lastLines}`)
     }
     await sleep(10)
   }
   // Something else on our port would have accepted as well.
-  if (ended !== undefined) throw new Error(`nats-server on port ${port} did not start: ${ended}`)
+  if (ended !== undefined) throw failure("unfit", `nats-server on port ${port} did not start: ${ended}`)
   return { url: `nats://127.0.0.1:${port}`, port, pid: child.pid as number, process: child, stop }
 }

@@ -3,6 +3,7 @@
  * objects. One of the composition roots; it decides nothing else.
  */
 import { Effect, Layer } from "effect"
+import { limits } from "../protocols/limits.ts"
 import type { Compute } from "../storage/compute.ts"
 import { layerComputeWorker } from "../storage/compute-worker.ts"
 import { layerHnsw } from "../storage/index-hnsw.ts"
@@ -19,6 +20,7 @@ import { layer as logJetStream } from "../storage/log-jetstream.ts"
 import { layer as logLocal } from "../storage/log-local.ts"
 import { bootstrap, layer as metaJetStream } from "../storage/meta-jetstream.ts"
 import { layer as metaLocal } from "../storage/meta-local.ts"
+import { checkRoom } from "../storage/jetstream-room.ts"
 import { NatsConnection, type NatsOptions } from "../storage/nats-connection.ts"
 import { layerObjectsDirectory } from "../storage/objects-directory.ts"
 import type { Bus } from "./bus.ts"
@@ -26,7 +28,7 @@ import { type BusError } from "./bus.ts"
 import { layer as busLocal } from "./bus-local.ts"
 import { layer as busNats } from "./bus-nats.ts"
 import { Catalog } from "./catalog.ts"
-import { Node, type NodeOptions } from "./node.ts"
+import { defaultSettings, Node, type NodeOptions } from "./node.ts"
 import { VERSION } from "./version.ts"
 
 export interface EmbeddedOptions extends NodeOptions {
@@ -53,18 +55,26 @@ export interface NatsNodeOptions extends NodeOptions {
   readonly cache: string
   readonly replicas?: number | undefined
   readonly channelBytesMax?: number | undefined
+  /** It may become the coordinator, which makes the channels of a new cluster: then there must be room for them. */
+  readonly makesChannels?: boolean
 }
 
 /** All ports of one process on a NATS server or cluster, and a store of objects. */
 export const natsLayer = (options: NatsNodeOptions) => {
   const { cluster = "main", replicas = 1, channelBytesMax } = options
   const bucket = { cluster, replicas }
+  const room = {
+    ...bucket,
+    channels: options.settings?.channels ?? defaultSettings.channels,
+    channelBytesMax: channelBytesMax ?? limits.channelBytesMax
+  }
+  const begin = Effect.andThen(options.makesChannels === true ? checkRoom(room) : Effect.void, bootstrap(bucket))
   const store = Layer.mergeAll(
     busNats,
     logJetStream({ cluster, replicas, ...(channelBytesMax === undefined ? {} : { channelBytesMax }) }),
     metaJetStream(bucket),
     leasesJetStream(bucket)
-  ).pipe(Layer.provide(Layer.effectDiscard(bootstrap(bucket))), Layer.provideMerge(NatsConnection.layer(options.nats)))
+  ).pipe(Layer.provide(Layer.effectDiscard(begin)), Layer.provideMerge(NatsConnection.layer(options.nats)))
   return withCommon(Layer.mergeAll(store, objectsAt(options.objects)), { ...options, cache: options.cache })
 }
 

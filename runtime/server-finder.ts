@@ -8,6 +8,7 @@ import { access, constants, mkdir, mkdtemp, rename, rm, writeFile } from "node:f
 import { homedir } from "node:os"
 import { delimiter, join } from "node:path"
 import { promisify } from "node:util"
+import { failure } from "../protocols/errors.ts"
 
 export type ServerName = "nats-server" | "versitygw"
 
@@ -145,8 +146,11 @@ const installRelease = (name: ServerName) =>
     ])
   })
 
-/** The path of a binary that we can work with. Fails with everything that was tried and what would help. */
-export const findServer = async (name: ServerName): Promise<string> => {
+/**
+ * The path of a binary that we can work with; `tell` hears of what takes its time. Fails with everything that was tried
+ * and what would help: it is the machine's owner who must look, so it is "unfit".
+ */
+export const findServer = async (name: ServerName, tell: (line: string) => void = () => undefined): Promise<string> => {
   const server = servers[name]
   const tried: Array<string> = []
 
@@ -155,7 +159,7 @@ export const findServer = async (name: ServerName): Promise<string> => {
     const unfit = await unfitness(name, given)
     if (unfit === undefined) return given
     // Whoever names a binary wants that one: another one instead would only hide the mistake.
-    throw new Error(`${name}: ${server.variable} names ${given}, which ${unfit}`)
+    throw failure("unfit", `${name}: ${server.variable} names ${given}, which ${unfit}`)
   }
   tried.push(`${server.variable} is not set`)
 
@@ -174,10 +178,11 @@ export const findServer = async (name: ServerName): Promise<string> => {
   if (unfitCached === undefined) return cached
   tried.push(`${cached} ${unfitCached}`)
 
-  for (const [what, attempt] of [
-    [`go install ${server.module}@${server.version}`, installWithGo],
-    [`the release at ${server.release}`, installRelease]
+  for (const [how, what, attempt] of [
+    ["with Go", `go install ${server.module}@${server.version}`, installWithGo],
+    ["from its release", `the release at ${server.release}`, installRelease]
   ] as const) {
+    tell(`getting ${name} ${how}, once: this may take a minute ...`)
     try {
       const unfit = await attempt(name)
       if (unfit === undefined) return cached
@@ -187,7 +192,8 @@ export const findServer = async (name: ServerName): Promise<string> => {
     }
   }
 
-  throw new Error(
+  throw failure(
+    "unfit",
     `There is no ${name} that Elanus can use. Tried:\n${tried.map((line) => `  - ${line}`).join("\n")}\n` +
       `With Go installed, this gets it: GOBIN=${cacheFolder()} go install ${server.module}@${server.version}`
   )

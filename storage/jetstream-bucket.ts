@@ -115,7 +115,7 @@ export const bootstrap = Effect.fnUntraced(function* (options: BucketOptions) {
   const { cluster } = options
   const streams = nats.manager.streams
   const find = (name: BucketName) =>
-    bucketInfo(nats, bucketStream(cluster, name)).pipe(
+    ask(nats, bucketStream(cluster, name), () => streams.info(bucketStream(cluster, name)), { beginning: true }).pipe(
       Effect.map((info) => Option.some(info)),
       Effect.catchIf(
         (error) => error.reason === "missing",
@@ -123,7 +123,7 @@ export const bootstrap = Effect.fnUntraced(function* (options: BucketOptions) {
       )
     )
   const create = (name: BucketName) =>
-    ask(nats, bucketStream(cluster, name), () => streams.add(configurationOf(options, name)))
+    ask(nats, bucketStream(cluster, name), () => streams.add(configurationOf(options, name)), { beginning: true })
   const damaged = (detail: string) => Effect.fail(new StorageError({ reason: "damaged", detail }))
 
   // The live bucket is made first and the metadata last, so the metadata's being there says that all of it was done.
@@ -135,11 +135,12 @@ export const bootstrap = Effect.fnUntraced(function* (options: BucketOptions) {
   }
   const live = yield* find("live")
   const channel = new RegExp(`^ELANUS_${cluster}_CHANNEL_\\d+$`)
-  const names = yield* ask(nats, `the streams of ${cluster}`, async () => {
+  const listed = async () => {
     const all: Array<string> = []
     for await (const name of streams.names()) all.push(name)
     return all
-  })
+  }
+  const names = yield* ask(nats, `the streams of ${cluster}`, listed, { beginning: true })
   const left = names.filter((name) => channel.test(name))
   if (Option.isSome(live) && live.value.state.last_seq > 0) left.push(live.value.config.name)
   // Looked for again: somebody else may have made all of them in between, and have used them.

@@ -14,6 +14,7 @@ import { Context, Effect, Layer } from "effect"
 import {
   AuthorizationError,
   connect,
+  PermissionViolationError,
   createInbox,
   type NatsConnection as Connection,
   type NodeConnectionOptions
@@ -84,6 +85,12 @@ export const openConnection = Effect.fnUntraced(function* (options: NatsOptions)
         if (cause instanceof AuthorizationError) {
           return new StorageError({ reason: "unfit", detail: `the NATS server at ${at} refuses us: ${detail}` })
         }
+        if (/does not support 'tls'/.test(detail)) {
+          return new StorageError({
+            reason: "unfit",
+            detail: `the NATS server at ${at} has no TLS, and we were told to use it`
+          })
+        }
         return isDistrust(cause)
           ? new StorageError({ reason: "unfit", detail: `we do not trust the NATS server at ${at}: ${detail}` })
           : new StorageError({ reason: "unavailable", detail: `no NATS server at ${at}: ${detail}` })
@@ -133,6 +140,10 @@ const isDistrust = (cause: unknown): boolean => {
   return /CERT|LEAF_SIGNATURE/.test(code) || isDistrust(cause.cause)
 }
 
+/** Our permissions, which the client's own errors are wrapped around. */
+export const isDenied = (cause: unknown): boolean =>
+  cause instanceof Error && (cause instanceof PermissionViolationError || isDenied(cause.cause))
+
 const nameOf = (connection: Connection) => `the NATS server at ${connection.getServer()}`
 
 const open = Effect.fnUntraced(function* (options: NatsOptions) {
@@ -146,6 +157,12 @@ const open = Effect.fnUntraced(function* (options: NatsOptions) {
       const without =
         (connection.info?.jetstream !== true && !(cause instanceof JetStreamApiError)) ||
         (cause instanceof JetStreamApiError && jetstreamDisabled.includes(cause.code))
+      if (isDenied(cause)) {
+        return new StorageError({
+          reason: "unfit",
+          detail: `${server} does not let us use JetStream: ${detailOf(cause)}`
+        })
+      }
       return without
         ? new StorageError({ reason: "unfit", detail: `${server} has no JetStream (${detailOf(cause)})` })
         : new StorageError({ reason: "unavailable", detail: `JetStream does not answer: ${detailOf(cause)}` })

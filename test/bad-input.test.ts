@@ -733,7 +733,7 @@ describe("servers, disks and directories that cannot be used", () => {
       assert.deepInclude(ran, { exit: exitCodes.operator[0], code: "unfit" })
       assert.include(ran.reason, join(folder, "file"))
       const wrong = await refused("scheme", "ftp://somewhere")
-      assert.deepInclude(wrong, { exit: exitCodes.operator[0], code: "unfit" })
+      assert.deepInclude(wrong, { exit: exitCodes.usage[0], code: "usage" })
     })
 
     it("metadata of a newer format", async () => {

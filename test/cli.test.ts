@@ -13,8 +13,11 @@ import {
   Utf8,
   vectorFromArray
 } from "apache-arrow"
+import { jetstreamManager } from "@nats-io/jetstream"
+import { connect } from "nats"
 import { existsSync } from "node:fs"
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises"
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises"
+import { type AddressInfo, createServer } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
@@ -130,7 +133,8 @@ describe("a cluster of one process with its own nats-server", () => {
     assert.strictEqual(description.fields[1].params.dim, 4)
     assert.deepStrictEqual(names, ["books", "files"])
     assert.strictEqual(status.nodes.length, 1)
-    assert.match(status.nats.notes.join("\n"), /sync_interval/)
+    assert.match(status.nats.notes.join("\n"), /no authentication/)
+    assert.notMatch(status.nats.notes.join("\n"), /sync_interval/)
   })
 
   it("inserts from pipes and files of every format, and shows the rows", async () => {
@@ -277,6 +281,7 @@ describe("role processes on one nats-server", () => {
       storeDir: join(folder, "nats"),
       extraConfig: `authorization { users: [
         { user: role, password: secret }
+        { user: looker, password: open, permissions: { publish: "$JS.API.INFO", subscribe: "_INBOX.>" } }
         { user: client, password: open, permissions: { publish: "elanus.v1.default.>", subscribe: "_INBOX.>" } }
       ] }`
     })
@@ -324,13 +329,32 @@ describe("role processes on one nats-server", () => {
     assert.strictEqual(status.nodes.length, 2)
     assert.strictEqual(found.results[0][0].id, "50")
     assert.deepInclude(stats, { rowCount: 100, growingRows: 0 })
-    assert.match(started[0]!.stderr() + started[1]!.stderr(), /sync_interval cannot be seen/)
+    const logged = started[0]!.stderr() + started[1]!.stderr()
+    assert.match(logged, /^\[\d\d:\d\d:\d\d\] INFO: nats-server: sync_interval cannot be seen/m)
     const [other, stranger] = await Promise.all([
       fails(["collection", "list", "--database", "other"], exitCodes.operator[0], "unfit", { env }),
       fails(["collection", "list", "--nats", `nats://client:wrong@${at}`], exitCodes.operator[0], "unfit")
     ])
     assert.match(other, /Permissions Violation/)
     assert.match(stranger, /refuses us/)
+  })
+
+  it("are not told to try again what cannot succeed", async () => {
+    const at = `127.0.0.1:${nats!.port}`
+    const secret = join(folder, "no.seed")
+    await writeFile(secret, "no seed\n")
+    const begin = ["start", "--cluster", "never", "--data", join(folder, "never")]
+    const { operator, usage } = exitCodes
+    for (const [args, [exit], code, reason] of [
+      [[...begin, "--nats", `nats://role:secret@${at}`, "--replicas", "3"], operator, "unfit", /replicas > 1/],
+      [[...begin, "--nats", `nats://client:open@${at}`], operator, "unfit", /Permissions Violation .*JS\.API\.INFO/],
+      [[...begin, "--nats", `nats://looker:open@${at}`], operator, "unfit", /Permissions Violation .*JS\.API\.STREAM/],
+      [["status", "--nats", `tls://role:secret@${at}`], operator, "unfit", /has no TLS/],
+      [["status", "--nats", `nats://${at}`, "--nkey", secret], usage, "usage", /^--nkey: .*no\.seed/],
+      [["status", "--nats", `nats://${at}`, "--creds", secret], usage, "usage", /^--creds: .*no\.seed/]
+    ] as const) {
+      assert.match(await fails(args, exit, code), reason)
+    }
   })
 })
 
@@ -344,9 +368,153 @@ describe("an embedded directory", () => {
     const { results } = await ok(["search", "books", "--vector", "[3,3,1,0]", "--limit", "1", ...place])
     assert.strictEqual(results[0][0].id, "3")
   })
+
+  it("is not blamed for a file that is not there", async () => {
+    const place = ["--directory", join(folder, "blameless")]
+    await ok(["collection", "create", "books", "--dimension", "4", ...place])
+    const absent = join(folder, "absent.jsonl")
+    for (const [args, reason] of [
+      [["insert", "books", absent], `there is no file ${absent}`],
+      [["insert", "books", folder], `${folder} is a directory`],
+      [["search", "books", "--file", absent], `there is no file ${absent}`],
+      [["search", "books", "--file", folder], `${folder} is a directory`]
+    ] as const) {
+      assert.strictEqual(await fails([...args, ...place], exitCodes.usage[0], "usage"), reason)
+    }
+  })
 })
 
+describe("a port that is taken", () => {
+  const refusalAt = (port: number) =>
+    fails(["start", "--data", join(folder, `at-${port}`), "--port", String(port)], exitCodes.operator[0], "unfit")
+
+  it("by a nats-server may be used, by another program only left", async () => {
+    const nats = await startNatsServer({ storeDir: join(folder, "taken"), name: "theirs" })
+    const other = createServer((socket) => socket.end("220 at your service\r\n"))
+    await new Promise<void>((done) => other.listen(0, "127.0.0.1", done))
+    const { port } = other.address() as AddressInfo
+    try {
+      const [byNats, byOther] = await Promise.all([refusalAt(nats.port), refusalAt(port)])
+      assert.match(byNats, /is taken by the nats-server theirs: use that one with --nats nats:/)
+      assert.strictEqual(byOther, `port ${port} is taken by another program: give another --port`)
+    } finally {
+      other.close()
+      await nats.stop("SIGKILL")
+    }
+  })
+})
+
+describe("a nats-server without room for a new cluster", () => {
+  const wide = ["--channel-bytes", "256M"]
+  const place = (name: string, url: string) => ["start", "--nats", url, "--data", join(folder, name)]
+  const streamsOf = async (url: string) => {
+    const connection = await connect({ servers: url })
+    const names: Array<string> = []
+    for await (const name of (await jetstreamManager(connection)).streams.names()) names.push(name)
+    await connection.close()
+    return names
+  }
+
+  it("is said to need it before anything is made, and takes a smaller one", { timeout: 120_000 }, async () => {
+    const small = await startNatsServer({
+      storeDir: join(folder, "small"),
+      extraConfig: `jetstream { store_dir: ${JSON.stringify(join(folder, "small"))}, max_file_store: 2GB }`
+    })
+    try {
+      const reason = await fails([...place("small-1", small.url), ...wide], exitCodes.operator[0], "unfit")
+      assert.match(reason, /sets 4 GiB aside \(16 channels of 0\.25 GiB\), .*insufficient storage/)
+      assert.match(reason, /raise max_file_store .* --channel-bytes/)
+      assert.deepStrictEqual(await streamsOf(small.url), [])
+      // Who makes no channels need not know how large they are, and may be there first.
+      const node = await start(["--role", "query-node", "--nats", small.url, "--data", join(folder, "small-node")])
+      await fails([...place("small-1", small.url), ...wide], exitCodes.operator[0], "unfit")
+      await node.end("SIGTERM")
+      const smaller = ["--nats", small.url, "--data", join(folder, "small-2"), "--channel-bytes", "64M"]
+      const started = await start(smaller)
+      assert.isFalse((await streamsOf(small.url)).includes("ELANUS_main_ROOM"))
+      await started.end("SIGTERM")
+      // It is the cluster's already: there is nothing more to set aside.
+      await (await start(smaller)).end("SIGTERM")
+    } finally {
+      await small.stop("SIGKILL")
+    }
+  })
+
+  it("nor an account has more than its limit", async () => {
+    const limited = await startNatsServer({
+      storeDir: join(folder, "limited"),
+      extraConfig: `accounts { A { jetstream: { max_file: 3GB }, users: [{ user: role, password: secret }] } }`
+    })
+    try {
+      const url = `nats://role:secret@127.0.0.1:${limited.port}`
+      const reason = await fails([...place("limited-1", url), ...wide], exitCodes.operator[0], "unfit")
+      assert.match(reason, /sets 4 GiB aside .* the account has 3 GiB left of 3 GiB: /)
+    } finally {
+      await limited.stop("SIGKILL")
+    }
+  })
+})
+
+describe("a machine without a nats-server", () => {
+  it("is told what it tries, and in the end what was tried, by an error of the operator's", async () => {
+    const bin = join(folder, "bin")
+    await mkdir(bin)
+    await writeFile(join(bin, "go"), "#!/bin/sh\necho no network >&2\nexit 1\n", { mode: 0o755 })
+    const env = {
+      PATH: bin,
+      HOME: join(folder, "home"),
+      XDG_CACHE_HOME: "",
+      ELANUS_NATS_SERVER: "",
+      // A proxy that is not there: no release comes through.
+      NODE_USE_ENV_PROXY: "1",
+      HTTPS_PROXY: `http://127.0.0.1:${await freePort()}`,
+      NO_PROXY: ""
+    }
+    const port = String(await freePort())
+    const { code, stderr } = await elanus(["start", "--data", join(folder, "none"), "--port", port], { env })
+    assert.strictEqual(code, exitCodes.operator[0], stderr)
+    const [withGo, fromRelease, error, ...tried] = stderr.trimEnd().split("\n")
+    assert.match(withGo!, /^getting nats-server with Go, .* \.\.\.$/)
+    assert.match(fromRelease!, /^getting nats-server from its release, .* \.\.\.$/)
+    assert.strictEqual(error, "elanus: There is no nats-server that Elanus can use. Tried:")
+    assert.match(tried.join("\n"), /^ {2}- ELANUS_NATS_SERVER is not set\n[^]*no network[^]*GOBIN=[^]*\(unfit\)$/)
+    assert.notMatch(stderr, /^\s+at /m)
+  })
+})
+
+/** Command lines that are refused with this exit code, in words like these; a few at once. */
+const allWrong = async (
+  wrong: ReadonlyArray<readonly [args: ReadonlyArray<string>, code: number, stderr: RegExp]>
+): Promise<void> => {
+  for (let from = 0; from < wrong.length; from += 6) {
+    await Promise.all(
+      wrong.slice(from, from + 6).map(async ([args, code, stderr]) => {
+        const ran = await elanus(args)
+        assert.strictEqual(ran.code, code, `${args.join(" ")}\n${ran.stderr}`)
+        assert.match(ran.stderr, stderr)
+      })
+    )
+  }
+}
+
 describe("exit codes", () => {
+  it("refuse numbers with which nothing works, and say the least that does", async () => {
+    await allWrong([
+      [["start", "--channel-bytes", "0"], 2, /--channel-bytes: .* 16MiB or more/],
+      [["start", "--channel-bytes", "16383K"], 2, /--channel-bytes: .* 16MiB or more/],
+      [["start", "--segment-bytes", "1"], 2, /--segment-bytes: .* 64KiB or more/],
+      [["start", "--growing-bytes", "1"], 2, /--growing-bytes: .* 1MiB or more/],
+      [["start", "--loaded-bytes", "1"], 2, /--loaded-bytes: .* 1MiB or more/],
+      [["start", "--lease-ttl-ms", "999"], 2, /--lease-ttl-ms: .* 1000 or more/],
+      [["start", "--evidence-ms", "0"], 2, /--evidence-ms: .* 100 or more/],
+      [["start", "--segment-age-ms", "0"], 2, /--segment-age-ms: .* 100 or more/],
+      [["start", "--index-rows-min", "0"], 2, /--index-rows-min: .* 1 or more/],
+      [["search", "books", "--vector", "[1]", "--ef", "0"], 2, /--ef: .* 1 or more/],
+      [["insert", "books", "--in-flight", "0"], 2, /--in-flight: .* 1 or more/],
+      [["status", "--directory", folder, "--nats", "nats://127.0.0.1"], 2, /leave out --nats/]
+    ])
+  })
+
   it("are by whose fault it is", () => {
     assert.strictEqual(exitCodeOf(failure("bad-vector", "")), 1)
     assert.strictEqual(exitCodeOf(failure("overloaded", "")), 3)
@@ -366,18 +534,25 @@ describe("exit codes", () => {
       [["search", "books", "--limit", "many"], 2, /limit/],
       [["search", "books", "--consistency", "perfect"], 2, /strong, session/],
       [["start", "--cluster", "v1"], 2, /v1/],
+      [["start", "--objects", "foo"], 2, /--objects: .*not at foo/],
+      [["start", "--objects", "s3://"], 2, /--objects: /],
+      [["start", "--objects", "dir:"], 2, /--objects: dir: needs a path/],
       [["start", "--channel-bytes", "lots"], 2, /no number of bytes/],
       [["collection", "list", "--nats", "http://127.0.0.1"], 2, /is no server/],
       [["collection", "list", "--creds", join(folder, "absent.creds")], 2, /--creds: ENOENT/],
       [["collection", "list", "--nats", `nats://127.0.0.1:${port}`], 3, /no NATS server/]
     ]
-    const ran = await Promise.all(wrong.map(([args]) => elanus(args)))
-    wrong.forEach(([args, code, stderr], i) => {
-      assert.strictEqual(ran[i]!.code, code, `${args.join(" ")}\n${ran[i]!.stderr}`)
-      assert.match(ran[i]!.stderr, stderr)
-    })
+    await allWrong(wrong)
     const help = await elanus(["--help"])
     assert.strictEqual(help.code, 0)
     for (const [code, meaning] of Object.values(exitCodes)) assert.include(help.stdout, `${code}  ${meaning}`)
+  })
+
+  it("help says what a flag is if it is not given", async () => {
+    const [started, found] = await Promise.all([elanus(["start", "--help"]), elanus(["search", "--help"])])
+    const words = ({ stdout }: { readonly stdout: string }) => stdout.replaceAll(/\s+/g, " ")
+    for (const each of ["4222 if", "elanus-data if", "main if", "1 if"])
+      assert.include(words(started), `; ${each} not given`)
+    for (const each of ["10 if", "default if", "10000 if"]) assert.include(words(found), `; ${each} not given`)
   })
 })

@@ -1,10 +1,11 @@
 /** The demo as a newcomer runs it, with fewer passages: it ends well, says what it found, and finds it again. */
 import { execFile } from "node:child_process"
-import { mkdtemp, readdir, rm } from "node:fs/promises"
+import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
+import { open } from "../runtime/elanus.ts"
 
 const PROGRAM = fileURLToPath(new URL("../runtime/demo.ts", import.meta.url))
 
@@ -58,6 +59,26 @@ describe("the demo", () => {
       assert.isAbove(answersOf(first.output).length, 8)
     }
   )
+
+  it("ends at once where its database cannot be: in a file, or where another process has one", async () => {
+    const file = join(folder, "file")
+    await writeFile(file, "")
+    const used = join(folder, "used")
+    const other = await open({ directory: used })
+    try {
+      for (const [directory, why] of [
+        [file, /file/],
+        [used, /in use|lock/i]
+      ] as const) {
+        const { code, errors } = await run("--directory", directory)
+        assert.strictEqual(code, 1)
+        assert.match(errors, /The demo failed: /)
+        assert.match(errors, why)
+      }
+    } finally {
+      await other.close()
+    }
+  }, 20_000)
 
   it("says what is wrong with its arguments", async () => {
     for (const args of [["--passages", "many"], ["--passages", "5"], ["--nonsense"]]) {

@@ -13,17 +13,37 @@ export const text = (name: string, metavar: string, description: string) =>
 export const integer = (name: string, description: string) =>
   maybe(Flag.Int(name).pipe(Flag.withDescription(description)))
 
+/** A number below `least` is refused here: nothing could work with it, and what it breaks shows far from the flag. */
+export const integerFrom = (least: number, name: string, description: string) =>
+  Flag.Int(name).pipe(
+    Flag.withDescription(description),
+    Flag.mapTryCatch(
+      (given) => {
+        if (given < least) throw new Error(`${least} or more`)
+        return given
+      },
+      (cause) => (cause as Error).message
+    )
+  )
+
 const units: { readonly [unit: string]: number } = { "": 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 }
-export const bytes = (name: string, description: string) =>
+const readBytes = (given: string): number => {
+  const match = /^(\d+)\s*([kmgt]?)(?:i?b)?$/i.exec(given.trim())
+  if (match === null) throw new Error(`"${given}" is no number of bytes`)
+  return Number(match[1]) * units[match[2]!.toLowerCase()]!
+}
+
+/** A number of bytes, no lower than `least`. */
+export const bytes = (least: string, name: string, description: string) =>
   maybe(
     Flag.String(name).pipe(
       Flag.withMetavar("BYTES"),
-      Flag.withDescription(`${description}; 64M, 8GiB and the like`),
+      Flag.withDescription(`${description}; 64M, 8GiB and the like, ${least} or more`),
       Flag.mapTryCatch(
         (given) => {
-          const match = /^(\d+)\s*([kmgt]?)(?:i?b)?$/i.exec(given.trim())
-          if (match === null) throw new Error(`"${given}" is no number of bytes`)
-          return Number(match[1]) * units[match[2]!.toLowerCase()]!
+          const read = readBytes(given)
+          if (read < readBytes(least)) throw new Error(`${least} or more`)
+          return read
         },
         (cause) => (cause as Error).message
       )
@@ -50,21 +70,24 @@ export const credentialFlags = {
 
 /** Whom to talk to, for how long, and in which form to answer. */
 export const clientFlags = {
-  nats: Flag.String("nats").pipe(
-    Flag.withMetavar("URL"),
-    Flag.withDescription(`Servers of NATS, with commas between; else ELANUS_NATS, else ${DEFAULT_NATS}`),
-    Flag.withDefault(process.env["ELANUS_NATS"] || DEFAULT_NATS)
-  ),
+  nats: text("nats", "URL", `Servers of NATS, with commas between; else ELANUS_NATS, else ${DEFAULT_NATS}`),
   directory: text("directory", "DIR", "No server: the embedded database in this directory"),
   database: Flag.String("database").pipe(
     Flag.withMetavar("NAME"),
-    Flag.withDescription("The database of the collection"),
+    Flag.withDescription("The database of the collection; default if not given"),
     Flag.withDefault("default")
   ),
-  timeout: integer("timeout", "Milliseconds for an answer, with all retries"),
+  timeout: integer(
+    "timeout",
+    "Milliseconds for an answer, with all retries; 10000 if not given, insert 60000, flush 120000"
+  ),
   ...credentialFlags,
   json
 }
+
+/** The servers that a client is to talk to. */
+export const natsOf = ({ nats }: { readonly nats: string | undefined }): string =>
+  nats ?? (process.env["ELANUS_NATS"] || DEFAULT_NATS)
 
 export type ClientFlags = Command.Command.Config.Infer<typeof clientFlags>
 export type CredentialFlags = Command.Command.Config.Infer<typeof credentialFlags>

@@ -7,6 +7,7 @@ import { type FileHandle, open, stat } from "node:fs/promises"
 import { extname } from "node:path"
 import { failure } from "../../protocols/errors.ts"
 import { limits } from "../../protocols/limits.ts"
+import { UsageError } from "./exit.ts"
 
 export const formats = ["jsonl", "arrow", "fvecs"] as const
 export type Format = (typeof formats)[number]
@@ -60,10 +61,20 @@ const formatOf = (head: Uint8Array): Format | undefined => {
   return first === undefined || first === 0x7b ? "jsonl" : undefined
 }
 
+/** How large a file is, if it has a size (a named pipe has none). A name with nothing to read behind it is a wrong use. */
+const sizeOf = async (path: string): Promise<number | undefined> => {
+  const found = await stat(path).catch((cause: NodeJS.ErrnoException) => {
+    if (cause.code === "ENOENT" || cause.code === "ENOTDIR") throw new UsageError(`there is no file ${path}`)
+    throw cause
+  })
+  if (found.isDirectory()) throw new UsageError(`${path} is a directory`)
+  return found.isFile() ? found.size : undefined
+}
+
 /** Opens a file, or stdin for "-". Its format is what was given, or what its name or its first bytes say. */
 export const openInput = async (path: string, given: Format | undefined): Promise<Input> => {
   const isPipe = path === "-"
-  const bytes = isPipe ? undefined : await stat(path).then((found) => (found.isFile() ? found.size : undefined))
+  const bytes = isPipe ? undefined : await sizeOf(path)
   const stream: AsyncIterable<Buffer> = isPipe ? process.stdin : createReadStream(path, { highWaterMark: CHUNK_BYTES })
   const iterator = stream[Symbol.asyncIterator]()
   const heads: Array<Uint8Array> = []

@@ -8,7 +8,7 @@ import type { ElanusError } from "../../protocols/errors.ts"
 import type { Elanus } from "../elanus.ts"
 import { describeOf } from "./collections.ts"
 import { exitCodes, reportError, toElanusError } from "./exit.ts"
-import { clientFlags, collectionArgument, maybe, text } from "./flags.ts"
+import { clientFlags, collectionArgument, integerFrom, maybe, text } from "./flags.ts"
 import type { Format, Piece } from "./input.ts"
 import type { NewRow } from "./new-rows.ts"
 import { count, printJson, printText } from "./output.ts"
@@ -34,12 +34,12 @@ const insertFlags = {
     )
   ),
   firstId: Flag.Int("first-id").pipe(
-    Flag.withDescription("Of .fvecs, whose vectors have no ids: they are numbered from here"),
+    Flag.withDescription("Of .fvecs, whose vectors have no ids: they are numbered from here, 0 if not given"),
     Flag.withDefault(0)
   ),
   idColumn: text("id-column", "NAME", "Column of an Arrow file that is the key; else as the collection calls it"),
   vectorColumn: text("vector-column", "NAME", "Column of an Arrow file that is the vector; else as the collection's"),
-  inFlight: Flag.Int("in-flight").pipe(Flag.withDescription("Requests at once"), Flag.withDefault(8)),
+  inFlight: integerFrom(1, "in-flight", "Requests at once; 8 if not given").pipe(Flag.withDefault(8)),
   keepGoing: Flag.Boolean("keep-going").pipe(
     Flag.withDescription("Report rows that are wrong and insert the others (and end with 1)"),
     Flag.withDefault(false)
@@ -64,7 +64,7 @@ const insertAll = async (elanus: Elanus, flags: InsertFlags): Promise<number> =>
   const batches = makeBatches(collection, {
     dimension: spec.dimension,
     unit: unitOf[input.format],
-    atOnce: Math.max(1, flags.inFlight),
+    atOnce: flags.inFlight,
     onStored: (rows) => progress.show(rows, input.bytesRead()),
     ...within(flags, INSERT_TIMEOUT_MS)
   })

@@ -1,4 +1,5 @@
 /** What the NATS client takes, of a list of URLs and of flags. */
+import type { Authenticator } from "nats"
 import { readFile } from "node:fs/promises"
 import { resolve } from "node:path"
 import type { NatsOptions } from "../../storage/nats-connection.ts"
@@ -10,6 +11,16 @@ const readGiven = async (flag: string, path: string): Promise<Uint8Array> => {
     return new Uint8Array(await readFile(path))
   } catch (cause) {
     throw new UsageError(`--${flag}: ${cause instanceof Error ? cause.message : String(cause)}`)
+  }
+}
+
+/** Looked at before there is a server to blame: an authenticator reads its secret only when it is asked to sign. */
+const signing = (flag: string, path: string, authenticator: Authenticator): Authenticator => {
+  try {
+    authenticator("nonce")
+    return authenticator
+  } catch (cause) {
+    throw new UsageError(`--${flag}: ${path} does not hold what it should: ${(cause as Error).message}`)
   }
 }
 
@@ -36,10 +47,14 @@ export const natsOptions = async (urls: string, flags: CredentialFlags): Promise
   const { credsAuthenticator, nkeyAuthenticator } = await import("nats")
   const authenticator =
     flags.creds !== undefined
-      ? credsAuthenticator(await readGiven("creds", flags.creds))
+      ? signing("creds", flags.creds, credsAuthenticator(await readGiven("creds", flags.creds)))
       : flags.nkey !== undefined
-        ? nkeyAuthenticator(
-            new TextEncoder().encode(new TextDecoder().decode(await readGiven("nkey", flags.nkey)).trim())
+        ? signing(
+            "nkey",
+            flags.nkey,
+            nkeyAuthenticator(
+              new TextEncoder().encode(new TextDecoder().decode(await readGiven("nkey", flags.nkey)).trim())
+            )
           )
         : undefined
   const tls = {

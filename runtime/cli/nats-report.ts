@@ -1,8 +1,9 @@
-/** What can be told, from outside, of a nats-server that we did not start. */
+/** What can be told, from outside, of a nats-server. */
 import { Effect, Option } from "effect"
 import { bucketStream } from "../../storage/jetstream-bucket.ts"
 import { NatsConnection, type NatsOptions } from "../../storage/nats-connection.ts"
 import { bytesText } from "./output.ts"
+import { isOwnName } from "./own-server.ts"
 
 export interface NatsReport {
   readonly server: string
@@ -15,7 +16,7 @@ export interface NatsReport {
 export const reportNats = (options: NatsOptions, cluster: string): Promise<NatsReport> => {
   const look = Effect.gen(function* () {
     const { connection, manager } = yield* NatsConnection
-    const { auth_required, max_payload, tls_required, version } = connection.info!
+    const { auth_required, max_payload, server_name, tls_required, version } = connection.info!
     const server = connection.getServer()
     const notes: Array<string> = []
     const isNear = /^(?:127\.|localhost|\[?::1)/.test(server)
@@ -37,9 +38,11 @@ export const reportNats = (options: NatsOptions, cluster: string): Promise<NatsR
         )
       }
     }
-    notes.push(
-      "sync_interval cannot be seen from here: without `sync_interval: always` in the server's jetstream block, a power loss loses what was acknowledged in the last two minutes"
-    )
+    // Ours has it: `elanus start` wrote its configuration.
+    if (!isOwnName(server_name))
+      notes.push(
+        "sync_interval cannot be seen from here: without `sync_interval: always` in the server's jetstream block, a power loss loses what was acknowledged in the last two minutes"
+      )
     return { server, version, notes }
   })
   return Effect.runPromise(Effect.scoped(look.pipe(Effect.provide(NatsConnection.layer(options)))))

@@ -25,6 +25,11 @@ const OWNER = "owner.pid"
 const STOP_MS = 8_000
 const LOOK_MS = 50
 
+const nameOf = (folder: string): string => `elanus-${createHash("sha256").update(folder).digest("hex").slice(0, 12)}`
+
+/** Whether a server bears a name that only `elanus start` gives. */
+export const isOwnName = (name: string): boolean => /^elanus-[0-9a-f]{12}$/.test(name)
+
 /** What listens at a port of this machine: nothing, a nats-server with its name, or something else (""). */
 const listenerAt = (port: number): Promise<string | undefined> =>
   new Promise((done) => {
@@ -86,7 +91,7 @@ const end = async (pid: number): Promise<void> => {
 
 export const startOwnServer = async (directory: string, port: number): Promise<OwnServer> => {
   const folder = resolve(directory)
-  const name = `elanus-${createHash("sha256").update(folder).digest("hex").slice(0, 12)}`
+  const name = nameOf(folder)
   const left = await leftBehind(folder, name)
   const owner = Number(await readFile(join(folder, OWNER), "utf8").catch(() => ""))
   if (left !== undefined && owner > 0 && owner !== process.pid && isRunning(owner)) {
@@ -112,10 +117,11 @@ export const startOwnServer = async (directory: string, port: number): Promise<O
   }
   const taken = await listenerAt(port)
   if (taken !== undefined) {
-    const who = taken === "" ? "another program" : `the nats-server ${taken}`
     throw failure(
       "unfit",
-      `port ${port} is taken by ${who}: use that one with --nats nats://127.0.0.1:${port}, or give another --port`
+      taken === ""
+        ? `port ${port} is taken by another program: give another --port`
+        : `port ${port} is taken by the nats-server ${taken}: use that one with --nats nats://127.0.0.1:${port}, or give another --port`
     )
   }
   const server = await startNatsServer({
@@ -124,6 +130,7 @@ export const startOwnServer = async (directory: string, port: number): Promise<O
     name,
     // A group of its own: Ctrl-C in a terminal would else end it before its clients have said goodbye.
     detached: true,
+    tell: (line) => process.stderr.write(`${line}\n`),
     extraConfig: `pid_file: ${JSON.stringify(join(folder, "nats-server.pid"))}`
   })
   return {

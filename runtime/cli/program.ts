@@ -1,7 +1,8 @@
 /** The command `elanus`: all subcommands, its help, and what becomes of a command line that is wrong. */
 import * as nodeServices from "@effect/platform-node/NodeServices"
-import { Effect, Layer, Logger } from "effect"
+import { Cause, Effect, Layer, Logger } from "effect"
 import { CliConfig, CliError, CliOutput, Command, GlobalFlag } from "effect/cli"
+import { format } from "node:util"
 import { VERSION } from "../version.ts"
 import { collections, flush } from "./collections.ts"
 import { exitCodeHelp, exitCodes, reportError } from "./exit.ts"
@@ -27,11 +28,19 @@ const presenter = CliOutput.layerPresenter({
         })
 })
 
+/** A line for people: which fibre it was says nothing to them. */
+const logger = Logger.make<unknown, void>(({ cause, date, logLevel, message }) => {
+  const parts = [message].flat()
+  if (cause.reasons.length > 0) parts.push(Cause.pretty(cause))
+  const time = date.toTimeString().slice(0, 8)
+  process.stderr.write(`[${time}] ${logLevel.toUpperCase()}: ${format(...parts)}\n`)
+})
+
 const services = Layer.mergeAll(
   nodeServices.layer,
   presenter,
   CliConfig.layer({ builtIns: [GlobalFlag.Help, GlobalFlag.Version, GlobalFlag.Completions, GlobalFlag.LogLevel] }),
-  Layer.succeed(Logger.LogToStderr, true)
+  Logger.layer([logger])
 )
 
 /** Runs one command line, and leaves its exit code with the process. */

@@ -3,7 +3,7 @@ import { Command, Flag } from "effect/cli"
 import { failure } from "../../protocols/errors.ts"
 import { describeOf } from "./collections.ts"
 import { UsageError } from "./exit.ts"
-import { clientFlags, collectionArgument, integer, text } from "./flags.ts"
+import { clientFlags, collectionArgument, integer, integerFrom, maybe, text } from "./flags.ts"
 import { printJson, printText, secondsSince } from "./output.ts"
 import { flat, readFlags, readOptions, tableOf } from "./reading.ts"
 import { talk, within } from "./talk.ts"
@@ -49,9 +49,9 @@ export const search = Command.make(
       Flag.atLeast(0)
     ),
     file: text("file", "FILE", "Vectors to look for: JSON, one a line, or .fvecs; - for stdin"),
-    limit: Flag.Int("limit").pipe(Flag.withDescription("Hits for each vector"), Flag.withDefault(10)),
+    limit: Flag.Int("limit").pipe(Flag.withDescription("Hits for each vector; 10 if not given"), Flag.withDefault(10)),
     offset: integer("offset", "Hits to leave out before them"),
-    ef: integer("ef", "Candidates that the index keeps: the more, the better the recall"),
+    ef: maybe(integerFrom(1, "ef", "Candidates that the index keeps: the more, the better the recall")),
     ...readFlags,
     ...clientFlags
   },

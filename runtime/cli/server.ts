@@ -96,6 +96,7 @@ export const play = Effect.fnUntraced(function* (flags: StartFlags) {
       cluster: flags.cluster,
       replicas: flags.replicas,
       channelBytesMax: flags.channelBytes,
+      makesChannels: roles.includes("coordinator"),
       settings: settingsOf(flags)
     })
   )

@@ -1,6 +1,6 @@
 /** Showing a cluster: its nodes, and what is not as it should be. */
 import { Command } from "effect/cli"
-import { type ClientFlags, clientFlags } from "./flags.ts"
+import { type ClientFlags, clientFlags, natsOf } from "./flags.ts"
 import { natsOptions } from "./nats-options.ts"
 import type { NatsReport } from "./nats-report.ts"
 import { count, facts, printJson, printText, table } from "./output.ts"
@@ -9,7 +9,7 @@ import { talk, within } from "./talk.ts"
 /** What the server itself says is an extra: a status without it is one too. */
 const natsReport = async (flags: ClientFlags, cluster: string): Promise<NatsReport | undefined> => {
   const { reportNats } = await import("./nats-report.ts")
-  return reportNats(await natsOptions(flags.nats, flags), cluster).catch(() => undefined)
+  return reportNats(await natsOptions(natsOf(flags), flags), cluster).catch(() => undefined)
 }
 
 export const status = Command.make("status", clientFlags, (flags) =>

@@ -6,14 +6,15 @@ import { join, resolve } from "node:path"
 import { failure } from "../../protocols/errors.ts"
 import type { Elanus } from "../elanus.ts"
 import { exitCodes, reportError, UsageError } from "./exit.ts"
-import type { ClientFlags } from "./flags.ts"
+import { type ClientFlags, natsOf } from "./flags.ts"
 import { natsOptions } from "./nats-options.ts"
 
 const opened = async (flags: ClientFlags, isMaking: boolean): Promise<Elanus> => {
   // Only here: help, and a command line that is wrong, need no database.
   const { connect, open } = await import("../elanus.ts")
   const { database, directory } = flags
-  if (directory === undefined) return connect({ ...(await natsOptions(flags.nats, flags)), database })
+  if (directory === undefined) return connect({ ...(await natsOptions(natsOf(flags), flags)), database })
+  if (flags.nats !== undefined) throw new UsageError("--directory is a database without a server: leave out --nats")
   if (isMaking) await mkdir(directory, { recursive: true })
   else if (!existsSync(join(directory, "store"))) throw failure("unfit", `there is no database in ${directory}`)
   return open({ directory: resolve(directory), database })
