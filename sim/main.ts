@@ -91,7 +91,7 @@ const main = async (): Promise<number> => {
       if (seed !== undefined) {
         const { planOf } = await import("./draw.ts")
         const { runOne } = await import("./cli/one.ts")
-        return runOne(planOf(seed), pool, say, folder)
+        return runOne(planOf(seed), pool, say, { folder })
       }
       const { runSeeds, seedsText } = await import("./cli/seeds.ts")
       const from = whole("from", values.from, 0)
@@ -105,7 +105,7 @@ const main = async (): Promise<number> => {
     }
     case "replay": {
       const { runOne } = await import("./cli/one.ts")
-      return runOne(await planFrom(file), pool, say)
+      return runOne(await planFrom(file), pool, say, { file: file! })
     }
     case "shrink": {
       const { shrinkPlan } = await import("./cli/shrink.ts")

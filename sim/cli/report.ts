@@ -1,6 +1,7 @@
 /** The page of a run: the one command that runs a world in this process, as it needs all that is known of it. */
 import { readFile } from "node:fs/promises"
 import { plantBug } from "./bugs.ts"
+import { commandLine } from "./usage.ts"
 
 export const reportOf = async (file: string, bug: string | undefined) => {
   await plantBug(bug)
@@ -11,6 +12,5 @@ export const reportOf = async (file: string, bug: string | undefined) => {
   const { summaryOf } = await import("../summary.ts")
   const plan = decodePlan(await readFile(file, "utf8"))
   const result = sealed(() => runPlan(plan, { keep: { from: 1, to: Infinity } }))
-  const replay = `npm run sim -- replay ${file}${bug === undefined ? "" : ` --bug ${bug}`}`
-  return { html: report(plan, result, replay), summary: summaryOf(result) }
+  return { html: report(plan, result, commandLine(bug, "replay", file)), summary: summaryOf(result) }
 }

@@ -9,6 +9,7 @@ import { bar } from "./bar.ts"
 import { Pool, type PoolOptions, type Ran } from "./pool.ts"
 import { sitesInSources } from "./sites.ts"
 import { partedAt } from "./twice.ts"
+import { commandLine, planLines } from "./usage.ts"
 
 export interface SeedsOptions extends PoolOptions {
   readonly seeds: ReadonlyArray<string>
@@ -115,7 +116,6 @@ const some = (runs: number) => `${count(runs)} ${runs === 1 ? "seed" : "seeds"}`
 
 export const seedsText = ({ bug, failed, left, runs, seconds, totals, twice }: SeedsReport): string => {
   const { asked, done, events, faults, hours, passed, sites, unknown, vacuous } = totals
-  const planted = bug === undefined ? [] : ["--bug", bug]
   const lines = [
     table(
       ["fault", "struck", "in flight", "seeds", "in flight"],
@@ -136,8 +136,9 @@ export const seedsText = ({ bug, failed, left, runs, seconds, totals, twice }: S
       "",
       `seed ${summary.seed} FAILED`,
       ...failureLines(summary),
-      `  npm run sim -- ${["--seed", summary.seed, ...planted].join(" ")}`,
-      `  its plan: ${file}`
+      `  ${commandLine(bug, "--seed", summary.seed)}`,
+      `  its plan: ${file}`,
+      ...planLines(file, bug)
     ]),
     "",
     `${passed} passed, ${totals.runs - passed - totals.failed} vacuous, ${totals.failed} failed`

@@ -1,12 +1,12 @@
 /** A plan that fails, made smaller in a given time, with runs on all cores; the smaller one is written to a file. */
 import { writeFile } from "node:fs/promises"
-import { relative } from "node:path"
 import { encodePlan, type Plan } from "../plan.ts"
 import type { Shown } from "../search.ts"
 import { shrink, type Size, sizeOf } from "../shrink.ts"
 import { type Failure, failuresOf } from "../summary.ts"
 import type { Say } from "./one.ts"
 import { Pool, type PoolOptions } from "./pool.ts"
+import { planLines } from "./usage.ts"
 
 export interface ShrinkOptions extends PoolOptions {
   /** The file for the smaller plan. */
@@ -28,6 +28,11 @@ const shownBy = (failures: ReadonlyArray<Failure>, fault: Failure["fault"]): Sho
     : ([...own, ...failures].find(({ operations }) => operations.length > 0)?.operations ?? [])
 }
 
+const doesNotFail = (bug: string | undefined): string =>
+  bug === undefined
+    ? "This plan does not fail. If it is of a run with a planted bug, say which: --bug NAME."
+    : `This plan does not fail with --bug ${bug}.`
+
 /** Says it, and answers with which code to end. */
 export const shrinkPlan = async (plan: Plan, { out, ...options }: ShrinkOptions, say: Say): Promise<number> => {
   const pool = new Pool(options)
@@ -37,7 +42,7 @@ export const shrinkPlan = async (plan: Plan, { out, ...options }: ShrinkOptions,
     const failures = failuresOf(summary)
     const [failure] = failures
     if (failure === undefined) {
-      say({ plan: sizeOf(plan), shrunk: null }, "This plan does not fail.")
+      say({ plan: sizeOf(plan), shrunk: null }, doesNotFail(options.bug))
       return 1
     }
     const { fault } = failure
@@ -59,14 +64,13 @@ export const shrinkPlan = async (plan: Plan, { out, ...options }: ShrinkOptions,
     if (stderr.isTTY) stderr.write("\r\x1b[K")
     await writeFile(out, encodePlan(small))
     const seconds = Math.round((performance.now() - started) / 1_000)
-    const planted = options.bug === undefined ? "" : ` --bug ${options.bug}`
     say(
       { fault, before: sizeOf(plan), after: sizeOf(small), tried, seconds, file: out },
       [
         `${fault}: ${failure.detail}`,
         `from ${sizeText(sizeOf(plan))}`,
         `to   ${sizeText(sizeOf(small))}, after ${tried} runs in ${seconds} s`,
-        `npm run sim -- replay ${relative(process.cwd(), out)}${planted}`
+        ...planLines(out, options.bug)
       ].join("\n")
     )
     return 0

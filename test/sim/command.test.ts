@@ -81,14 +81,21 @@ describe("npm run sim", { timeout: 300_000 }, () => {
     assert.strictEqual(one.code, 1)
     assert.include(one.out, `seed 2: trace ${hash},`)
     assert.include(one.out, `its plan: ${join(folder, "one", "seed-2.json")}`)
+    // Whoever follows what is printed sees it again, and is told why not who leaves the bug out.
+    const lines = (path: string) =>
+      ["replay", "shrink", "report"].map((verb) => `  npm run sim -- ${verb} ${path} --bug canary`).join("\n")
+    assert.include(seeds.out, lines(join("canary", "seed-2.json")))
+    assert.include(one.out, lines(join("one", "seed-2.json")))
+    assert.include((await sim("replay", plan, "--bug", "canary")).out, lines(join("canary", "seed-2.json")))
+    assert.include((await sim("shrink", plan)).out, "say which: --bug NAME")
     assert.strictEqual(await readFile(join(folder, "one", "seed-2.json"), "utf8"), await readFile(plan, "utf8"))
 
     const { code, out: said } = await sim("shrink", plan, "--bug", "canary", "--json")
     const { after, file } = JSON.parse(said) as { readonly after: Size; readonly file: string }
     assert.strictEqual(code, 0)
     assert.strictEqual(file, join(out, "seed-2.small.json"))
-    // A collection: what looks at it afterwards writes to it too.
-    assert.deepStrictEqual([after.faults, after.operations, after.clients, after.nodes], [0, 1, 1, 1])
+    // Nothing at all: what looks at it afterwards makes a collection of its own, and writes to it.
+    assert.deepStrictEqual([after.faults, after.operations, after.clients, after.nodes], [0, 0, 0, 1])
 
     const page = await sim("report", file, "--bug", "canary")
     assert.deepStrictEqual([page.code, page.out.trim()], [0, join(out, "seed-2.small.html")])
