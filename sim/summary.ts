@@ -90,6 +90,22 @@ export interface Totals {
   readonly sites: ReadonlyArray<SiteTotal>
 }
 
+/** So many runs should show every kind of fault. */
+const RUNS_MANY = 200
+const VACUOUS_MOST = 1 / 4
+
+/** Why they prove nothing, all of them together, though none of them failed. Empty if they do. */
+export const doubtsOf = ({ failed, faults, passed, runs }: Totals): ReadonlyArray<string> => {
+  const vacuous = runs - passed - failed
+  const doubts: Array<string> = []
+  if (passed === 0) doubts.push("no run passed")
+  if (runs < RUNS_MANY) return doubts
+  const never = faults.flatMap(({ kind, times }) => (times === 0 ? [kind] : []))
+  if (never.length > 0) doubts.push(`never struck: ${never.join(", ")}`)
+  if (vacuous > VACUOUS_MOST * runs) doubts.push(`more than a quarter of the runs are vacuous: ${vacuous} of ${runs}`)
+  return doubts
+}
+
 /** Numbers in it differ from run to run. */
 const reasonOf = (why: string): string => why.replace(/\d+/g, "#")
 

@@ -4,7 +4,7 @@ import { join } from "node:path"
 import { count, table } from "../../runtime/cli/output.ts"
 import { planOf } from "../draw.ts"
 import { encodePlan, type Plan } from "../plan.ts"
-import { failuresOf, type Summary, type Totals, totalsOf } from "../summary.ts"
+import { doubtsOf, failuresOf, type Summary, type Totals, totalsOf } from "../summary.ts"
 import { bar } from "./bar.ts"
 import { Pool, type PoolOptions, type Ran } from "./pool.ts"
 import { sitesInSources } from "./sites.ts"
@@ -29,6 +29,8 @@ export interface SeedsReport {
   readonly totals: Totals
   readonly runs: ReadonlyArray<Summary>
   readonly failed: ReadonlyArray<FailedRun>
+  /** Why all together they prove nothing. Not of those with a planted bug, or for which there was a time. */
+  readonly doubts: ReadonlyArray<string>
   /** Of the real world. */
   readonly seconds: number
   /** How many had not begun when the time was over. */
@@ -50,7 +52,7 @@ export const keepPlan = async (folder: string, plan: Plan): Promise<string> => {
 }
 
 export const runSeeds = async (options: SeedsOptions): Promise<SeedsReport> => {
-  const { bug, out, seeds, withinMs = Infinity } = options
+  const { bug, out, seeds, withinMs } = options
   const pool = new Pool(options)
   const started = performance.now()
   const progress = bar(seeds.length)
@@ -64,7 +66,7 @@ export const runSeeds = async (options: SeedsOptions): Promise<SeedsReport> => {
   const runs: Array<Summary> = []
   let next = 0
   const work = async () => {
-    while (next < seeds.length && performance.now() - started < withinMs) {
+    while (next < seeds.length && performance.now() - started < (withinMs ?? Infinity)) {
       const index = next++
       const seed = seeds[index]!
       const ran = await pool.run(seed)
@@ -84,12 +86,17 @@ export const runSeeds = async (options: SeedsOptions): Promise<SeedsReport> => {
       failed.push({ summary, file: await keepPlan(out, planOf(summary.seed)) })
     }
     const totals = totalsOf(runs, await sitesInSources())
-    return { totals, runs, failed, seconds, left: seeds.length - runs.length, twice, bug }
+    const doubts = bug === undefined && withinMs === undefined ? doubtsOf(totals) : []
+    return { totals, runs, failed, doubts, seconds, left: seeds.length - runs.length, twice, bug }
   } finally {
     progress.end()
     pool.close()
   }
 }
+
+/** With which code to end. */
+export const codeOf = ({ doubts, failed }: Pick<SeedsReport, "doubts" | "failed">): number =>
+  failed.length > 0 || doubts.length > 0 ? 1 : 0
 
 // ---- for people
 
@@ -114,7 +121,7 @@ export const failureLines = (summary: Summary): ReadonlyArray<string> => {
 
 const some = (runs: number) => `${count(runs)} ${runs === 1 ? "seed" : "seeds"}`
 
-export const seedsText = ({ bug, failed, left, runs, seconds, totals, twice }: SeedsReport): string => {
+export const seedsText = ({ bug, doubts, failed, left, runs, seconds, totals, twice }: SeedsReport): string => {
   const { asked, done, events, faults, hours, passed, sites, unknown, vacuous } = totals
   const lines = [
     table(
@@ -141,7 +148,8 @@ export const seedsText = ({ bug, failed, left, runs, seconds, totals, twice }: S
       ...planLines(file, bug)
     ]),
     "",
-    `${passed} passed, ${totals.runs - passed - totals.failed} vacuous, ${totals.failed} failed`
+    `${passed} passed, ${totals.runs - passed - totals.failed} vacuous, ${totals.failed} failed`,
+    ...doubts.map((doubt) => `THIS PROVES NOTHING: ${doubt}`)
   ]
   return lines.join("\n")
 }
