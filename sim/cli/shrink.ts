@@ -2,7 +2,7 @@
 import { writeFile } from "node:fs/promises"
 import { encodePlan, type Plan } from "../plan.ts"
 import type { Shown } from "../search.ts"
-import { shrink, type Size, sizeOf } from "../shrink.ts"
+import { sameAs, shrink, type Size, sizeOf } from "../shrink.ts"
 import { type Failure, failuresOf } from "../summary.ts"
 import type { Say } from "./one.ts"
 import { Pool, type PoolOptions } from "./pool.ts"
@@ -21,8 +21,8 @@ const sizeText = ({ clients, faults, ms, nodes, operations }: Size): string =>
   `${faults} faults, ${operations} operations, ${clients} clients, ${nodes} nodes, ${Math.round(ms / 1_000)} s`
 
 /** A failure that names no operation of its own may have others beside it that do. */
-const shownBy = (failures: ReadonlyArray<Failure>, fault: Failure["fault"]): Shown | undefined => {
-  const own = failures.filter((each) => each.fault === fault)
+const shownBy = (failures: ReadonlyArray<Failure>, isSame: (failure: Failure) => boolean): Shown | undefined => {
+  const own = failures.filter(isSame)
   return own.length === 0
     ? undefined
     : ([...own, ...failures].find(({ operations }) => operations.length > 0)?.operations ?? [])
@@ -46,14 +46,19 @@ export const shrinkPlan = async (plan: Plan, { out, ...options }: ShrinkOptions,
       return 1
     }
     const { fault } = failure
+    if (fault === "late") {
+      say({ plan: sizeOf(plan), shrunk: null }, `This plan takes too long to be made smaller: ${failure.detail}.`)
+      return 1
+    }
+    const isSame = sameAs(plan, failures)
     const patienceMs = PATIENCE * (performance.now() - started)
     const { stderr } = process
     let tried = 0
-    const small = await shrink(plan, shownBy(failures, fault)!, {
+    const small = await shrink(plan, shownBy(failures, isSame)!, {
       fails: async (candidate) => {
         tried++
         const ran = await pool.run(candidate, { patienceMs })
-        return shownBy(failuresOf(ran.summary), fault)
+        return shownBy(failuresOf(ran.summary), isSame)
       },
       width: pool.size,
       isOver: () => performance.now() - started > AT_MOST_MS,

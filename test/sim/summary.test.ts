@@ -5,7 +5,7 @@ import { faultNames } from "../../sim/plan.ts"
 import { doubtsOf, lost, type Summary, totalsOf } from "../../sim/summary.ts"
 
 const struck = Object.fromEntries(faultNames.map((kind) => [kind, { times: 1, inFlight: 1 }]))
-const passed: Summary = { ...lost("1", ""), died: undefined, struck }
+const passed: Summary = { ...lost("1", {}), struck }
 const vacuous: Summary = { ...passed, vacuous: ["nothing was flushed"] }
 const failed: Summary = { ...passed, died: "it died" }
 
