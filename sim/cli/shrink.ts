@@ -6,6 +6,7 @@ import { sameAs, shrink, type Size, sizeOf } from "../shrink.ts"
 import { type Failure, failuresOf } from "../summary.ts"
 import type { Say } from "./one.ts"
 import { Pool, type PoolOptions } from "./pool.ts"
+import { runTwice } from "./twice.ts"
 import { planLines } from "./usage.ts"
 
 export interface ShrinkOptions extends PoolOptions {
@@ -38,7 +39,7 @@ export const shrinkPlan = async (plan: Plan, { out, ...options }: ShrinkOptions,
   const pool = new Pool(options)
   const started = performance.now()
   try {
-    const { summary } = await pool.run(plan)
+    const summary = await runTwice(pool, plan)
     const failures = failuresOf(summary)
     const [failure] = failures
     if (failure === undefined) {
@@ -57,8 +58,12 @@ export const shrinkPlan = async (plan: Plan, { out, ...options }: ShrinkOptions,
     const small = await shrink(plan, shownBy(failures, isSame)!, {
       fails: async (candidate) => {
         tried++
-        const ran = await pool.run(candidate, { patienceMs })
-        return shownBy(failuresOf(ran.summary), isSame)
+        // Only who is run twice can be another one.
+        const ran =
+          fault === "determinism"
+            ? await runTwice(pool, candidate)
+            : (await pool.run(candidate, { patienceMs })).summary
+        return shownBy(failuresOf(ran), isSame)
       },
       width: pool.size,
       isOver: () => performance.now() - started > AT_MOST_MS,
