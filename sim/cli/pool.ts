@@ -59,6 +59,7 @@ export class Pool {
   private readonly children: Array<ChildProcess | undefined> = []
   private readonly idle: Array<number>
   private readonly waiting: Array<Waiting> = []
+  private isClosed = false
 
   constructor(options: PoolOptions = {}) {
     const { bug, patienceMs = PATIENCE_MS, processes = availableParallelism(), program = PROGRAM, flags = [] } = options
@@ -82,10 +83,12 @@ export class Pool {
 
   /** Ends the processes; what has not ended never will. */
   close(): void {
+    this.isClosed = true
     for (const child of this.children) child?.kill("SIGKILL")
   }
 
   private next(): void {
+    if (this.isClosed) return
     for (const by of [...this.idle]) {
       const at = this.waiting.findIndex(({ notBy }) => notBy !== by)
       if (at < 0) continue

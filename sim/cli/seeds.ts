@@ -6,6 +6,7 @@ import { planOf } from "../draw.ts"
 import { encodePlan, type Plan } from "../plan.ts"
 import { doubtsOf, failuresOf, type Summary, type Totals, totalsOf } from "../summary.ts"
 import { bar } from "./bar.ts"
+import { INTERRUPTED, isInterrupted } from "./interrupt.ts"
 import { Pool, type PoolOptions, type Ran } from "./pool.ts"
 import { sitesInSources } from "./sites.ts"
 import { partedAt } from "./twice.ts"
@@ -33,7 +34,9 @@ export interface SeedsReport {
   readonly doubts: ReadonlyArray<string>
   /** Of the real world. */
   readonly seconds: number
-  /** How many had not begun when the time was over. */
+  /** Somebody ended it. */
+  readonly interrupted: boolean
+  /** How many had not begun when the time was over, or had not ended when it was interrupted. */
   readonly left: number
   /** How many were run a second time, in another process. */
   readonly twice: number
@@ -63,31 +66,36 @@ export const runSeeds = async (options: SeedsOptions): Promise<SeedsReport> => {
     twice++
     return { ...ran.summary, parted: await partedAt(pool, seed, ran) }
   }
-  const runs: Array<Summary> = []
+  const ran: Array<Summary | undefined> = []
+  let isStopped = false
   let next = 0
   const work = async () => {
     while (next < seeds.length && performance.now() - started < (withinMs ?? Infinity)) {
       const index = next++
       const seed = seeds[index]!
-      const ran = await pool.run(seed)
-      const isTwice = index % TWICE_EVERY === 0 && ran.summary.hash !== ""
-      const summary = isTwice ? await again(seed, ran) : ran.summary
-      runs[index] = summary
+      const one = await pool.run(seed)
+      const isTwice = index % TWICE_EVERY === 0 && one.summary.hash !== ""
+      const summary = isTwice ? await again(seed, one) : one.summary
+      // Its process was killed.
+      if (isStopped) return
+      ran[index] = summary
       if (failuresOf(summary).length > 0) failing++
       progress.show(++ended, `${failing} failed`)
     }
   }
   try {
     // More than there are processes: while one runs again what another did, that one has something to do.
-    await Promise.all(Array.from({ length: 2 * pool.size }, work))
+    isStopped = await isInterrupted(Promise.all(Array.from({ length: 2 * pool.size }, work)))
+    const interrupted = isStopped
+    const runs = ran.filter((each) => each !== undefined)
     const seconds = (performance.now() - started) / 1_000
     const failed: Array<FailedRun> = []
     for (const summary of runs.filter((each) => failuresOf(each).length > 0)) {
       failed.push({ summary, file: await keepPlan(out, planOf(summary.seed)) })
     }
     const totals = totalsOf(runs, await sitesInSources())
-    const doubts = bug === undefined && withinMs === undefined ? doubtsOf(totals) : []
-    return { totals, runs, failed, doubts, seconds, left: seeds.length - runs.length, twice, bug }
+    const doubts = bug === undefined && withinMs === undefined && !interrupted ? doubtsOf(totals) : []
+    return { totals, runs, failed, doubts, seconds, interrupted, left: seeds.length - runs.length, twice, bug }
   } finally {
     progress.end()
     pool.close()
@@ -95,8 +103,10 @@ export const runSeeds = async (options: SeedsOptions): Promise<SeedsReport> => {
 }
 
 /** With which code to end. */
-export const codeOf = ({ doubts, failed }: Pick<SeedsReport, "doubts" | "failed">): number =>
-  failed.length > 0 || doubts.length > 0 ? 1 : 0
+export const codeOf = ({ doubts, failed, interrupted }: SeedsReport): number => {
+  if (interrupted) return INTERRUPTED
+  return failed.length > 0 || doubts.length > 0 ? 1 : 0
+}
 
 // ---- for people
 
@@ -121,7 +131,17 @@ export const failureLines = (summary: Summary): ReadonlyArray<string> => {
 
 const some = (runs: number) => `${count(runs)} ${runs === 1 ? "seed" : "seeds"}`
 
-export const seedsText = ({ bug, doubts, failed, left, runs, seconds, totals, twice }: SeedsReport): string => {
+export const seedsText = ({
+  bug,
+  doubts,
+  failed,
+  interrupted,
+  left,
+  runs,
+  seconds,
+  totals,
+  twice
+}: SeedsReport): string => {
   const { asked, done, events, faults, hours, passed, sites, unknown, vacuous } = totals
   const lines = [
     table(
@@ -137,7 +157,9 @@ export const seedsText = ({ bug, doubts, failed, left, runs, seconds, totals, tw
     `${some(runs.length)} in ${seconds.toFixed(1)} s (${(runs.length / seconds).toFixed(2)} a second): ${hours.toFixed(1)} simulated hours, ${count(events)} events`,
     `${count(asked)} operations asked, ${count(done)} carried out (${count(done / runs.length)} a seed), ${count(unknown)} ended unknown`,
     `${some(twice)} run twice, in two processes`,
-    ...(left === 0 ? [] : [`${some(left)} had not begun when the time was over`]),
+    ...(left === 0
+      ? []
+      : [`${some(left)} had not ${interrupted ? "ended when it was interrupted" : "begun when the time was over"}`]),
     ...vacuous.map(([why, times]) => `vacuous, ${some(times)}: ${why}`),
     ...failed.flatMap(({ file, summary }) => [
       "",

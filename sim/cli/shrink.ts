@@ -4,6 +4,7 @@ import { encodePlan, type Plan } from "../plan.ts"
 import type { Shown } from "../search.ts"
 import { sameAs, shrink, type Size, sizeOf } from "../shrink.ts"
 import { type Failure, failuresOf } from "../summary.ts"
+import { INTERRUPTED, isInterrupted } from "./interrupt.ts"
 import type { Say } from "./one.ts"
 import { Pool, type PoolOptions } from "./pool.ts"
 import { runTwice } from "./twice.ts"
@@ -55,7 +56,9 @@ export const shrinkPlan = async (plan: Plan, { out, ...options }: ShrinkOptions,
     const patienceMs = PATIENCE * (performance.now() - started)
     const { stderr } = process
     let tried = 0
-    const small = await shrink(plan, shownBy(failures, isSame)!, {
+    let isStopped = false
+    let small = plan
+    const shrunk = shrink(plan, shownBy(failures, isSame)!, {
       fails: async (candidate) => {
         tried++
         // Only who is run twice can be another one.
@@ -66,24 +69,27 @@ export const shrinkPlan = async (plan: Plan, { out, ...options }: ShrinkOptions,
         return shownBy(failuresOf(ran), isSame)
       },
       width: pool.size,
-      isOver: () => performance.now() - started > AT_MOST_MS,
+      isOver: () => isStopped || performance.now() - started > AT_MOST_MS,
       smaller: (smaller) => {
+        if (!isStopped) small = smaller
         if (stderr.isTTY) stderr.write(`\r\x1b[K${fault}: ${sizeText(sizeOf(smaller))}, ${tried} plans tried`)
       }
     })
+    isStopped = await isInterrupted(shrunk)
     if (stderr.isTTY) stderr.write("\r\x1b[K")
     await writeFile(out, encodePlan(small))
     const seconds = Math.round((performance.now() - started) / 1_000)
     say(
       { fault, before: sizeOf(plan), after: sizeOf(small), tried, seconds, file: out },
       [
+        ...(isStopped ? ["interrupted: it could be smaller still"] : []),
         `${fault}: ${failure.detail}`,
         `from ${sizeText(sizeOf(plan))}`,
         `to   ${sizeText(sizeOf(small))}, after ${tried} runs in ${seconds} s`,
         ...planLines(out, options.bug)
       ].join("\n")
     )
-    return 0
+    return isStopped ? INTERRUPTED : 0
   } finally {
     pool.close()
   }

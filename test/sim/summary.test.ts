@@ -49,6 +49,7 @@ describe("many runs", () => {
       failed: [],
       doubts: doubtsOf(totals),
       seconds: 1,
+      interrupted: false,
       left: 0,
       twice: 0,
       bug: undefined
