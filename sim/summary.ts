@@ -109,8 +109,12 @@ export const doubtsOf = ({ failed, faults, passed, runs }: Totals): ReadonlyArra
   return doubts
 }
 
-/** Numbers in it differ from run to run. */
-const reasonOf = (why: string): string => why.replace(/\d+/g, "#")
+/** Of many runs: their numbers differ. */
+const reasonOf = (why: string): string => {
+  if (/^\d+ of \d+ writes were acknowledged$/.test(why)) return "too few writes were acknowledged"
+  if (/^\d+ operations were carried out$/.test(why)) return "too few operations were carried out"
+  return why.replace(/\d+/g, "#")
+}
 
 /** `sites`: all that there are, so that one that never fired is seen. */
 export const totalsOf = (all: ReadonlyArray<Summary>, sites: ReadonlyArray<string>): Totals => {

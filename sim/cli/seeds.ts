@@ -118,13 +118,21 @@ const short = (text: string): string => {
   return line.length > DETAIL_MAX ? `${line.slice(0, DETAIL_MAX)}...` : line
 }
 
+/** Their numbers, of which nobody should think that they say how many. */
+const operationsText = (operations: ReadonlyArray<number>): string => {
+  const some = operations.slice(0, OPERATIONS_MAX)
+  if (some.length === 1) return `operation ${some[0]}`
+  if (some.length < operations.length) return `operations ${some.join(", ")} and others`
+  return `operations ${some.slice(0, -1).join(", ")} and ${some.at(-1)}`
+}
+
 /** A line for each property, with the first that is to say of it. */
 export const failureLines = (summary: Summary): ReadonlyArray<string> => {
   const failures = failuresOf(summary)
   return [...new Set(failures.map(({ fault }) => fault))].map((fault) => {
     const mine = failures.filter((each) => each.fault === fault)
     const { detail, operations } = mine[0]!
-    const where = operations.length === 0 ? "" : ` (operations ${operations.slice(0, OPERATIONS_MAX).join(", ")})`
+    const where = operations.length === 0 ? "" : ` (${operationsText(operations)})`
     return `  ${fault}${mine.length > 1 ? `, ${mine.length} times` : ""}: ${short(detail)}${where}`
   })
 }

@@ -1,6 +1,6 @@
 /** What many runs come to together, and when that is nothing. */
 import { assert, describe, it } from "vitest"
-import { codeOf, seedsText } from "../../sim/cli/seeds.ts"
+import { codeOf, failureLines, seedsText } from "../../sim/cli/seeds.ts"
 import { faultNames } from "../../sim/plan.ts"
 import { doubtsOf, lost, type Summary, totalsOf } from "../../sim/summary.ts"
 
@@ -39,6 +39,26 @@ describe("many runs", () => {
     assert.deepStrictEqual(doubtsOf(many([199, { ...passed, struck: others }])), [])
     // Its times are all that counts: the table shows it, in however few.
     assert.deepStrictEqual(doubtsOf(many([199, { ...passed, struck: others }], [1, passed])), [])
+  })
+
+  it("are vacuous for reasons in words", () => {
+    const why = ["3 of 40 writes were acknowledged", "1 operations were carried out", "nothing was flushed"]
+    const others = ["0 of 2 writes were acknowledged"]
+    assert.deepStrictEqual(many([1, { ...passed, vacuous: why }], [2, { ...passed, vacuous: others }]).vacuous, [
+      ["too few writes were acknowledged", 3],
+      ["too few operations were carried out", 1],
+      ["nothing was flushed", 1]
+    ])
+  })
+
+  it("name the operations that show a failure, and do not count them", () => {
+    const lineOf = (...operations: ReadonlyArray<number>) =>
+      failureLines({ ...passed, violations: [{ property: "fresh", detail: "old", operations, keys: [] }] }).join()
+    assert.strictEqual(lineOf(), "  fresh: old")
+    assert.strictEqual(lineOf(4), "  fresh: old (operation 4)")
+    assert.strictEqual(lineOf(4, 7), "  fresh: old (operations 4 and 7)")
+    assert.strictEqual(lineOf(1, 2, 3, 4, 5), "  fresh: old (operations 1, 2, 3, 4 and 5)")
+    assert.strictEqual(lineOf(1, 2, 3, 4, 5, 6), "  fresh: old (operations 1, 2, 3, 4, 5 and others)")
   })
 
   it("say so, and are red", () => {
