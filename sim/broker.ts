@@ -61,7 +61,7 @@ export interface Broker {
   readonly layerVia: (indexes: ReadonlyArray<number>) => Layer.Layer<Bus | Log | Meta | Leases, StorageError>
   readonly network: Network
   readonly servers: Servers
-  readonly streams: Pick<JetStream, "cut" | "mend">
+  readonly streams: Pick<JetStream, "cut" | "isCut" | "mend">
   readonly faults: BrokerFaults
   /** How often each thing happened. */
   readonly counts: { readonly [name: string]: number }

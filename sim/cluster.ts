@@ -59,6 +59,8 @@ export class Process {
   readonly roles: ReadonlyArray<Role>
   /** Of its present life, as the cluster knows it; empty until it has one. */
   id = ""
+  /** How often it was killed while there was something to kill. */
+  killed = 0
   private readonly cluster: Cluster
   private now: ProcessState = "down"
   private isWanted = false
@@ -93,6 +95,7 @@ export class Process {
 
   /** It is gone at once: no finalizer runs, what it sent is on its way. It stays down until it is started. */
   crash(): void {
+    if (this.now !== "down") this.killed++
     this.isWanted = false
     this.die()
   }

@@ -166,8 +166,8 @@ const strikes: { readonly [K in FaultName]: Strike } = {
   computeDied: raises(({ compute }) => compute.faults, "died")
 }
 
-/** What the world says when a fault that has a probability does something. All others strike when they begin. */
-const said: { readonly [what: string]: FaultName } = {
+/** What the world says when a fault that has a probability does something. All others strike when they begin, or never. */
+const said = {
   "late connection": "late",
   lostAnswer: "lostAnswer",
   lostRequest: "lostRequest",
@@ -190,8 +190,38 @@ const said: { readonly [what: string]: FaultName } = {
   "objects.rot": "objectRot",
   "compute.slow": "computeSlow",
   "compute.died": "computeDied"
+} as const satisfies { readonly [what: string]: FaultName }
+const kindOf: { readonly [what: string]: FaultName | undefined } = said
+type SaysItself = (typeof said)[keyof typeof said]
+
+const killed = (cluster: Cluster, { target }: Fault) => cluster.process(target).killed
+const told =
+  (...what: ReadonlyArray<string>) =>
+  ({ broker: { counts } }: Cluster) =>
+    what.reduce((total, name) => total + (counts[name] ?? 0), 0)
+
+/**
+ * What is another value when one of these did something. Who is down cannot crash, and a cluster of one server cannot be
+ * cut: what is counted is what happened, and not what was meant to.
+ */
+const marks: { readonly [K in Exclude<FaultName, SaysItself>]: (cluster: Cluster, fault: Fault) => number } = {
+  crash: killed,
+  restarts: killed,
+  pause: (cluster, { target }) => {
+    const { node, state } = cluster.process(target)
+    return state === "down" ? 0 : node.pausedUntil
+  },
+  slow: (cluster, { target }) => cluster.process(target).node.slowMs,
+  clockStep: (cluster, { target }) => cluster.process(target).node.skewMs,
+  clockDrift: (cluster, { target }) => cluster.process(target).node.driftPpm,
+  disconnect: told("disconnect"),
+  partition: told("blocked up", "blocked down", "blocked both"),
+  slowLink: told("slow link"),
+  delay: ({ broker }) => broker.network.faults.tail,
+  election: told("election", "server crash", "server pause", "server cut off"),
+  powerLoss: told("power loss")
 }
-const sayThemselves: ReadonlySet<FaultName> = new Set(Object.values(said))
+const markOf: { readonly [K in FaultName]?: (cluster: Cluster, fault: Fault) => number } = marks
 
 /** Lets a plan's faults happen, and counts them as they do. */
 export class Nemesis {
@@ -203,7 +233,7 @@ export class Nemesis {
     this.cluster = cluster
     this.somebodyWaits = somebodyWaits
     cluster.world.struck = (what) => {
-      const kind = said[what]
+      const kind = kindOf[what]
       if (kind !== undefined) this.count(kind)
     }
   }
@@ -216,8 +246,10 @@ export class Nemesis {
       const { at, kind, lengthMs } = fault
       const strikeOf = strikes[kind]
       const begin = () => {
-        if (!sayThemselves.has(kind)) this.count(kind)
+        const mark = markOf[kind]
+        const before = mark?.(cluster, fault)
         const end = strikeOf(cluster, fault)
+        if (mark?.(cluster, fault) !== before) this.count(kind)
         if (end !== undefined) world.after(lengthMs, end, undefined, 0, `${kind} ends`)
       }
       world.after(at, begin, undefined, 0, kind)

@@ -14,12 +14,13 @@ import { Log } from "../storage/log.ts"
 import { Objects } from "../storage/objects.ts"
 import { type Broker, simBroker } from "./broker.ts"
 import { Cluster } from "./cluster.ts"
+import { Nemesis } from "./faults.ts"
 import { SIGHT } from "./hollow.ts"
 import { ledgerOf, notAfter } from "./ledger.ts"
 import { calmNetwork, type Connection, Network, type Ways } from "./network.ts"
 import { noObjectFaults, type ObjectFaults, simObjects } from "./objects.ts"
 import { planOf } from "./draw.ts"
-import type { Plan } from "./plan.ts"
+import { type Fault, faultKinds, type FaultName, faultNames, type Plan } from "./plan.ts"
 import { runPlan } from "./run.ts"
 import { sealed } from "./sealed.ts"
 import { Servers } from "./servers.ts"
@@ -480,6 +481,127 @@ const objects: Guard = {
   }
 }
 
+// ---- the nemesis
+
+const FAULT_FIRST_MS = 20_000
+const FAULT_EVERY_MS = 40_000
+const FAULT_LENGTH_MS = 20_000
+const HOW = ["step down", "crash", "pause", "cut off"] as const
+
+/** One of each kind, as hard as it can be, and each way of an election, one after the other. */
+const allFaults = (target: string): ReadonlyArray<Fault> =>
+  faultNames
+    .flatMap((kind): ReadonlyArray<Pick<Fault, "kind" | "how">> =>
+      kind === "election" ? HOW.map((how) => ({ kind, how })) : [{ kind }]
+    )
+    .map((fault, id) => {
+      const {
+        lengthMs,
+        strength,
+        target: where
+      }: (typeof faultKinds)[FaultName] & { strength?: readonly number[] } = faultKinds[fault.kind]
+      return {
+        ...fault,
+        id,
+        target: where === "node" ? target : where,
+        at: FAULT_FIRST_MS + id * FAULT_EVERY_MS,
+        lengthMs: lengthMs[1] === 0 ? 0 : FAULT_LENGTH_MS,
+        ...(strength === undefined ? {} : { strength: strength[1]! })
+      }
+    })
+
+/** What is another while a fault lasts, and again as it was when it has ended. */
+const lasting = ({ broker, compute, objects, processes }: Cluster): string =>
+  JSON.stringify([
+    [broker.faults, { ...broker.network.faults, tailMs: 0 }, objects.faults, compute.faults],
+    broker.servers.all.map(({ cutOffSince, isPaused, isUp }) => [cutOffSince !== undefined, isPaused, isUp]),
+    [...processes.values()].map(({ node }) => [
+      node.slowMs,
+      // What a drift left of seconds is not a step.
+      Math.round(node.skewMs / 60_000),
+      node.driftPpm,
+      objects.cut.has(node),
+      broker.streams.isCut(node)
+    ])
+  ])
+
+/** All that is another when a fault has begun. */
+const standing = (cluster: Cluster): string => {
+  const { broker, ledger, processes } = cluster
+  return JSON.stringify([
+    lasting(cluster),
+    ["disconnect", "blocked both", "slow link", "election"].map((name) => broker.counts[name]),
+    [...processes.values()].map(({ node }) => [node.life, node.pausedUntil]),
+    ledger.facts.filter(({ _tag }) => _tag === "Lost" || _tag === "Damaged").length
+  ])
+}
+
+/** Each kind of fault, to a cluster that nobody asks: it strikes at its time and for its length. */
+const nemesis: Guard = {
+  name: "nemesis",
+  problems: () => {
+    const world = new World("nemesis")
+    const cluster = new Cluster(world, { nodes: [{ name: "a", roles: allRoles }], broker: { replicas: 3 } })
+    const striking = new Nemesis(cluster, () => false)
+    const faults = allFaults("a")
+    const { struck } = striking
+    let reads = 0
+    const ask = <A, E>(effect: Effect.Effect<A, E, Objects>) =>
+      Effect.flatMap(
+        on(cluster.client("client"), Effect.provideService(effect, Objects, cluster.objects.objects)),
+        (exit) => Effect.sync(() => Exit.isSuccess(exit))
+      )
+    return world.run(
+      Effect.gen(function* () {
+        cluster.start()
+        yield* cluster.ready
+        yield* ask(Effect.flatMap(Objects, (port) => port.put("there", [Uint8Array.of(1)])))
+        const begun = world.now
+        striking.strike(faults)
+        const until = (at: number) => Effect.sleep(begun + at - world.now)
+        const wrong: Array<string> = []
+        for (const { at, kind, lengthMs } of faults) {
+          yield* until(at - 1)
+          const before = { lasting: lasting(cluster), standing: standing(cluster) }
+          yield* until(at + 1)
+          const during = lasting(cluster)
+          if (standing(cluster) === before.standing) wrong.push(`${kind} does nothing at its time`)
+          for (let i = 0; kind === "objectError" && i < TRIES; i++) {
+            if (!(yield* ask(Effect.flatMap(Objects, (port) => port.get("there"))))) reads++
+          }
+          yield* until(at + lengthMs - 1)
+          if (lengthMs > 0 && lasting(cluster) !== during) wrong.push(`${kind} ends before its time`)
+          yield* until(at + lengthMs + 1)
+          if (lasting(cluster) !== before.lasting) wrong.push(`${kind} does not end`)
+        }
+        const counted = [...COUNTED].filter((kind) => (struck[kind]?.times ?? 0) === 0)
+        return [
+          ...wrong,
+          ...unless({
+            [`nobody counted ${counted.join(", ")}`]: counted.length === 0,
+            "the store answers everything": reads > 0
+          })
+        ]
+      })
+    )
+  }
+}
+/** Those that need nobody who asks for something, and two others. */
+const COUNTED: ReadonlySet<FaultName> = new Set<FaultName>([
+  ...([
+    "crash",
+    "restarts",
+    "pause",
+    "slow",
+    "clockStep",
+    "clockDrift",
+    "disconnect",
+    "partition",
+    "slowLink"
+  ] as const),
+  ...(["delay", "election", "powerLoss", "objectRot", "objectError", "lostAnswer"] as const)
+])
+
 // ---- whole runs
 
 const RUNS = 10
@@ -529,6 +651,9 @@ const runs: Guard = {
       const last = probes!.filter(({ invoked }) => phases.healed !== undefined && notAfter(phases.healed, invoked))
       return AUDIT.every((kind) => last.some(({ asked }) => asked._tag === kind))
     }
+    const struck = new Set(
+      ended.flatMap(({ result }) => faultNames.filter((kind) => (result.struck[kind]?.inFlight ?? 0) > 0))
+    )
     return unless({
       [`runs of the right database fail: ${wrong.map(({ plan }) => plan.seed).join(", ")}`]: wrong.length === 0,
       [`${ok.length} of ${operations.length} operations were carried out`]:
@@ -544,6 +669,8 @@ const runs: Guard = {
       "the quiet of the end was not measured": ended.every(
         ({ result }) => (result.evidence.observed.quiet?.events ?? 0) > 0
       ),
+      [`of ${faultNames.length} kinds of fault ${struck.size} struck while somebody waited`]:
+        struck.size > faultNames.length / 2,
       "most runs show nothing": ended.filter(({ result }) => result.vacuous.length > 0).length < RUNS / 4
     })
   }
@@ -577,5 +704,6 @@ export const guards: ReadonlyArray<Guard> = [
   answersLost,
   staleReads,
   power,
-  objects
+  objects,
+  nemesis
 ]

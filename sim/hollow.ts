@@ -144,7 +144,7 @@ export const hollows: ReadonlyArray<Hollow> = [
     name: "power-loss-loses-nothing",
     guard: "power",
     file: "sim/jetstream.ts",
-    find: "if (!stream.isBucket) stream.lose(this.chance.below(most + 1))",
+    find: "if (!stream.isBucket) lost += stream.lose(this.chance.below(most + 1))",
     replace: "",
     why: "What was not synced is there after a power loss."
   },
@@ -155,6 +155,39 @@ export const hollows: ReadonlyArray<Hollow> = [
     find: "chance.happens(faults[name]) && count(name, node)",
     replace: "false && count(name, node)",
     why: "The object store does what it is told."
+  },
+  {
+    name: "nemesis-strikes-nobody",
+    guard: "nemesis",
+    file: "sim/faults.ts",
+    find: "const end = strikeOf(cluster, fault)",
+    replace: "const end = undefined",
+    why: "Faults have their time, and do nothing."
+  },
+  {
+    name: "faults-come-at-once",
+    guard: "nemesis",
+    file: "sim/faults.ts",
+    find: "world.after(at, begin",
+    replace: "world.after(0, begin",
+    why: "All faults strike before there is any work, and most are over by then."
+  },
+  {
+    name: "faults-end-at-once",
+    guard: "nemesis",
+    file: "sim/faults.ts",
+    find: "world.after(lengthMs, end",
+    replace: "world.after(0, end",
+    why: "No fault lasts."
+  },
+  {
+    name: "nobody-waits-for-a-fault",
+    guard: "runs",
+    file: "sim/run.ts",
+    find: "this.nemesis.strike(plan.faults)",
+    replace:
+      "this.nemesis.strike(plan.faults.map((fault) => ({ ...fault, at: plan.phases.warmUpMs + chaosMs + 60_000 })))",
+    why: "Faults strike when the work is done."
   },
   {
     name: "everything-is-refused",

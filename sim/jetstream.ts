@@ -184,12 +184,13 @@ export class JetStream {
 
   /** All servers lose power for so long, and each channel up to `most` of the records that it said were stored. */
   losePower(forMs: number, most: number): void {
-    this.struck("power loss")
     for (const machine of this.servers.all) this.servers.crash(machine, forMs)
+    let lost = 0
     for (const { pending, stream } of this.leads.values()) {
       pending.length = 0
-      if (!stream.isBucket) stream.lose(this.chance.below(most + 1))
+      if (!stream.isBucket) lost += stream.lose(this.chance.below(most + 1))
     }
+    if (lost > 0) this.struck("power loss")
   }
 
   /** A bit of a message of some channel is another one, for good; if there is any message. */

@@ -6,8 +6,8 @@ import { readFile, writeFile } from "node:fs/promises"
 import { join } from "node:path"
 import { tmpdir } from "node:os"
 import { parseArgs } from "node:util"
-import { CANARY, namedBug } from "./cli/bugs.ts"
-import { UsageError } from "./cli/usage.ts"
+import { CANARY, namedBug, plantBug } from "./cli/bugs.ts"
+import { FileError, tryFile, tryFolder, UsageError } from "./cli/usage.ts"
 
 const USAGE = `npm run sim -- [options]              run many seeds on all cores
 npm run sim -- --seed S [options]     run one seed
@@ -28,7 +28,11 @@ npm run sim -- golden                 write test/sim/golden.json anew
   --processes N    at once (one for each core, two at least)
   --json           for programs
 
-Exit codes: 0 nothing failed, 1 something failed, 2 the command line is wrong.
+Exit codes: 0 nothing failed, 1 something failed, or the runs prove nothing (no run passed; of 200 seeds or more also: a kind of
+fault never struck, more than a quarter are vacuous; not with --within or a planted bug), 2 the command line is wrong.
+Ctrl-C: 130, and what is known by then: what many seeds showed, the smallest plan so far.
+shrink: 0 the smaller plan is written, 1 the plan does not fail, or does not end. report: 0 the page is written, whatever it shows.
+mutants: 1 a bug was not caught, or a hollow simulator not noticed.
 `
 
 const options = {
@@ -44,6 +48,30 @@ const options = {
   json: { type: "boolean", default: false },
   help: { type: "boolean", default: false }
 } as const
+
+/** Of what is wrong with a plan. */
+const WHY_MAX = 200
+
+/** What each command takes, beside --json and --help: what it would not look at is refused. */
+const taken: { readonly [command: string]: ReadonlyArray<keyof typeof options> } = {
+  "": ["seeds", "from", "within", "out", "bug", "canary", "processes"],
+  "--seed": ["seed", "out", "bug", "canary", "processes"],
+  replay: ["bug", "canary", "processes"],
+  shrink: ["out", "bug", "canary", "processes"],
+  report: ["out", "bug", "canary"],
+  mutants: ["seeds", "drawn", "processes"],
+  golden: []
+}
+
+const refuseOthers = (command: string, values: { readonly [name: string]: unknown }): void => {
+  const known = taken[command]
+  if (known === undefined) throw new UsageError(`there is no command ${command}`)
+  const all: ReadonlyArray<string> = [...known, "json", "help"]
+  const others = Object.keys(values).filter((name) => values[name] !== false && !all.includes(name))
+  const who = command === "" ? "many seeds" : command
+  if (others.length > 0) throw new UsageError(`${who} cannot do with ${others.map((name) => `--${name}`).join(", ")}`)
+  if (values["bug"] !== undefined && values["canary"] === true) throw new UsageError("--bug or --canary?")
+}
 
 const whole = (name: string, text: string | undefined, otherwise: number): number => {
   if (text === undefined) return otherwise
@@ -65,7 +93,8 @@ const planFrom = async (file: string | undefined) => {
   try {
     return decodePlan(await readFile(file, "utf8"))
   } catch (cause) {
-    throw new UsageError(`${file}: ${(cause as Error).message}`)
+    const why = (cause as Error).message.replaceAll(/\s+/g, " ")
+    throw new FileError(`${file} is no plan: ${why.length > WHY_MAX ? `${why.slice(0, WHY_MAX)}...` : why}`)
   }
 }
 
@@ -79,21 +108,24 @@ const main = async (): Promise<number> => {
     return 0
   }
   if (more.length > 0) throw new UsageError(`what is ${more.join(" ")}?`)
+  refuseOthers(command ?? (seed === undefined ? "" : "--seed"), values)
   const processes = values.processes === undefined ? undefined : whole("processes", values.processes, 2)
   const bug = values.bug ?? (canary ? CANARY : undefined)
   if (bug !== undefined) await namedBug(bug)
+  if (processes === 0) throw new UsageError("--processes must be at least 1")
   const pool = { bug, processes }
   const say = (answer: object, text: string) => process.stdout.write(json ? `${JSON.stringify(answer)}\n` : `${text}\n`)
 
   switch (command) {
     case undefined: {
       const folder = out ?? join(tmpdir(), `elanus-sim-${process.pid}`)
+      await tryFolder(folder)
       if (seed !== undefined) {
         const { planOf } = await import("./draw.ts")
         const { runOne } = await import("./cli/one.ts")
-        return runOne(planOf(seed), pool, say, folder)
+        return runOne(planOf(seed), pool, say, { folder })
       }
-      const { runSeeds, seedsText } = await import("./cli/seeds.ts")
+      const { codeOf, runSeeds, seedsText } = await import("./cli/seeds.ts")
       const from = whole("from", values.from, 0)
       const seeds = Array.from({ length: whole("seeds", values.seeds, 100) }, (_, i) => String(from + i))
       if (seeds.length === 0) throw new UsageError("--seeds must be at least 1")
@@ -101,25 +133,27 @@ const main = async (): Promise<number> => {
       if (withinMs === 0) throw new UsageError("--within must be at least 1")
       const ran = await runSeeds({ ...pool, seeds, out: folder, withinMs })
       say(ran, seedsText(ran))
-      return ran.failed.length > 0 ? 1 : 0
+      return codeOf(ran)
     }
     case "replay": {
       const { runOne } = await import("./cli/one.ts")
-      return runOne(await planFrom(file), pool, say)
+      return runOne(await planFrom(file), pool, say, { file: file! })
     }
     case "shrink": {
+      const plan = await planFrom(file)
+      const small = out ?? file!.replace(/(?:\.json)?$/, ".small.json")
+      await tryFile(small)
       const { shrinkPlan } = await import("./cli/shrink.ts")
-      return shrinkPlan(
-        await planFrom(file),
-        { ...pool, out: out ?? file!.replace(/(?:\.json)?$/, ".small.json") },
-        say
-      )
+      return shrinkPlan(plan, { ...pool, out: small }, say)
     }
     case "report": {
-      if (file === undefined) throw new UsageError("which plan?")
+      // The world runs in this process: first of all, for what reads a plan may be where the bug is.
+      await plantBug(bug)
       const { reportOf } = await import("./cli/report.ts")
-      const page = out ?? file.replace(/(?:\.json)?$/, ".html")
-      const { html, summary } = await reportOf(file, bug)
+      const plan = await planFrom(file)
+      const page = out ?? file!.replace(/(?:\.json)?$/, ".html")
+      await tryFile(page)
+      const { html, summary } = await reportOf(plan, file!, bug)
       await writeFile(page, html)
       say({ page, summary }, page)
       return 0
@@ -142,6 +176,6 @@ try {
   process.exitCode = await main()
 } catch (cause) {
   if (!(cause instanceof UsageError)) throw cause
-  process.stderr.write(`sim: ${cause.message}\n\n${USAGE}`)
+  process.stderr.write(cause instanceof FileError ? `sim: ${cause.message}\n` : `sim: ${cause.message}\n\n${USAGE}`)
   process.exitCode = 2
 }

@@ -326,8 +326,9 @@ export class Network {
 
   /** Breaks the node's connections: what is in flight is lost. It may connect again at once. */
   disconnect(node: SimNode): void {
-    this.struck("disconnect", node)
-    for (const connection of this.of(node)) connection.break()
+    const connections = this.of(node)
+    if (connections.length > 0) this.struck("disconnect", node)
+    for (const connection of connections) connection.break()
   }
 
   /** The node's connections go astray: it takes new ones, and what it sent on the old is late, or lost. */

@@ -23,6 +23,7 @@ import {
   withMoreKeys
 } from "./cuts.ts"
 import type { Plan } from "./plan.ts"
+import { type Failure } from "./summary.ts"
 import { type Effort, type Pass, Search, type SearchOptions, type Shown } from "./search.ts"
 
 export interface Size {
@@ -76,6 +77,34 @@ const rounds = async (
       for (const pass of passes) await pass(search)
     }
   }
+}
+
+// ---- whether it is the same failure
+
+/** Operations, and collections that the simulator makes itself: a smaller plan may show it of another one. */
+const WORDS = "audit_core|audit_all|Create|Drop|Flush|List|Stats|Upsert|Delete|Get|Count|Search|Describe|Status"
+
+/** What a detail says of any operation, row, node or time. */
+const shapeOf = (plan: Plan, { detail, fault }: Failure): string => {
+  // Where two runs part is chance.
+  if (fault === "determinism") return fault
+  const names = [...new Set(opsOf(plan).map(({ collection }) => collection))]
+  const line = detail.split("\n", 1)[0]!
+  const shape = line
+    .replaceAll(/"[^"]*"/g, "_")
+    .replaceAll(new RegExp(`\\b(${[WORDS, ...names].join("|")})\\b`, "gi"), "_")
+    .replaceAll(/[\w.~-]*\d[\w.~-]*/g, "#")
+  return `${fault}: ${shape}`
+}
+
+/**
+ * Which failures of a smaller plan are those of the whole: of the same property, with the same words. One that took too
+ * long is none of them: it shows how fast the machine is, and plans that go round in a circle are no use to anybody.
+ */
+export const sameAs = (plan: Plan, failures: ReadonlyArray<Failure>) => {
+  const [first] = failures
+  const known = new Set(failures.filter(({ fault }) => fault === first?.fault).map((each) => shapeOf(plan, each)))
+  return (each: Failure): boolean => each.fault !== "late" && known.has(shapeOf(plan, each))
 }
 
 // ---- what is tried

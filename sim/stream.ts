@@ -137,10 +137,10 @@ export class SimStream {
   }
 
   /** The newest so many are gone, as if they had never been: their sequences are given again. */
-  lose(count: number): void {
+  lose(count: number): number {
     const from = Math.max(0, this.last - count)
     const lost = this.history.splice(from)
-    if (lost.length === 0) return
+    if (lost.length === 0) return 0
     const since = lost[0]!.at
     this.newest.clear()
     this.bytes = 0
@@ -154,6 +154,7 @@ export class SimStream {
       if (this.isBucket) this.newest.set(message.subject, message.sequence)
     }
     this.options.lost?.(from + 1)
+    return lost.length
   }
 
   /** One bit of one message that is there is another one now, for good. Most are padding, and as short as can be: rather of another. */

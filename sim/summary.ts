@@ -11,6 +11,8 @@ export interface Summary {
   readonly violations: ReadonlyArray<Violation>
   /** The world or its process came to an end that no run should have: why. */
   readonly died?: string | undefined
+  /** It did not die, but was killed: it took too long, on this machine. */
+  readonly late?: string | undefined
   /** Run twice, it was not the same run: where they part. */
   readonly parted?: string | undefined
   readonly vacuous: ReadonlyArray<string>
@@ -31,10 +33,10 @@ export const summaryOf = (result: Result): Summary => {
 }
 
 /** Of a run whose process said nothing more. */
-export const lost = (seed: string, why: string): Summary => ({
+export const lost = (seed: string, why: Pick<Summary, "died" | "late">): Summary => ({
   seed,
   violations: [],
-  died: why,
+  ...why,
   vacuous: [],
   hash: "",
   checkpoints: [],
@@ -45,8 +47,8 @@ export const lost = (seed: string, why: string): Summary => ({
   fired: {}
 })
 
-/** What can be wrong with a run: a property does not hold, it died, or it is not the same twice. */
-export type Fault = Property | "died" | "determinism"
+/** What can be wrong with a run: a property does not hold, it died, it did not end, or it is not the same twice. */
+export type Fault = Property | "died" | "late" | "determinism"
 
 export interface Failure {
   readonly fault: Fault
@@ -56,8 +58,9 @@ export interface Failure {
 }
 
 /** Everything that is wrong with a run; nothing if it may be called a pass, or was vacuous. */
-export const failuresOf = ({ died, parted, violations }: Summary): ReadonlyArray<Failure> => [
+export const failuresOf = ({ died, late, parted, violations }: Summary): ReadonlyArray<Failure> => [
   ...(died === undefined ? [] : [{ fault: "died" as const, detail: died, operations: [] }]),
+  ...(late === undefined ? [] : [{ fault: "late" as const, detail: late, operations: [] }]),
   ...(parted === undefined ? [] : [{ fault: "determinism" as const, detail: parted, operations: [] }]),
   ...violations.map(({ detail, operations, property }) => ({ fault: property, detail, operations }))
 ]
@@ -90,8 +93,28 @@ export interface Totals {
   readonly sites: ReadonlyArray<SiteTotal>
 }
 
-/** Numbers in it differ from run to run. */
-const reasonOf = (why: string): string => why.replace(/\d+/g, "#")
+/** So many runs should show every kind of fault. */
+const RUNS_MANY = 200
+const VACUOUS_MOST = 1 / 4
+
+/** Why they prove nothing, all of them together, though none of them failed. Empty if they do. */
+export const doubtsOf = ({ failed, faults, passed, runs }: Totals): ReadonlyArray<string> => {
+  const vacuous = runs - passed - failed
+  const doubts: Array<string> = []
+  if (passed === 0) doubts.push("no run passed")
+  if (runs < RUNS_MANY) return doubts
+  const never = faults.flatMap(({ kind, times }) => (times === 0 ? [kind] : []))
+  if (never.length > 0) doubts.push(`never struck: ${never.join(", ")}`)
+  if (vacuous > VACUOUS_MOST * runs) doubts.push(`more than a quarter of the runs are vacuous: ${vacuous} of ${runs}`)
+  return doubts
+}
+
+/** Of many runs: their numbers differ. */
+const reasonOf = (why: string): string => {
+  if (/^\d+ of \d+ writes were acknowledged$/.test(why)) return "too few writes were acknowledged"
+  if (/^\d+ operations were carried out$/.test(why)) return "too few operations were carried out"
+  return why.replace(/\d+/g, "#")
+}
 
 /** `sites`: all that there are, so that one that never fired is seen. */
 export const totalsOf = (all: ReadonlyArray<Summary>, sites: ReadonlyArray<string>): Totals => {

@@ -296,7 +296,8 @@ export class SimNode {
   skewMs = 0
   /** Every turn of a fiber comes up to so much later: 0 is a machine that is fast enough. */
   slowMs = 0
-  private driftPpm = 0
+  /** What its clock gains. */
+  driftPpm = 0
   private driftSince = 0
   private readonly crashes: Array<() => void> = []
   private context: Context.Context<never> = Context.empty()

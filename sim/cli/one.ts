@@ -1,9 +1,11 @@
-/** One run, in a process of its own: what it shows, and what it was. */
+/** One run: what it shows, and what it was, and whether in two processes it is the same one. */
 import { count } from "../../runtime/cli/output.ts"
 import type { Plan } from "../plan.ts"
 import { failuresOf, type Summary } from "../summary.ts"
 import { Pool, type PoolOptions } from "./pool.ts"
 import { failureLines, keepPlan } from "./seeds.ts"
+import { runTwice } from "./twice.ts"
+import { planLines } from "./usage.ts"
 
 export type Say = (answer: object, text: string) => void
 
@@ -18,19 +20,26 @@ const summaryText = (summary: Summary): string => {
     ),
     ...Object.entries(fired).map(([site, times]) => `${site}: fired ${times} times`),
     ...vacuous.map((why) => `vacuous: ${why}`),
-    ...(failures.length === 0 ? ["nothing is wrong"] : ["FAILED", ...failures])
+    ...(failures.length === 0 ? ["nothing is wrong, and it was the same in two processes"] : ["FAILED", ...failures])
   ].join("\n")
 }
 
-/** Says it, and answers with which code to end. With `out`, a folder, the plan of one that failed is kept there. */
-export const runOne = async (plan: Plan, options: PoolOptions, say: Say, out?: string): Promise<number> => {
+/** Where the plan is, or into which folder it goes if it fails. */
+export type Where = { readonly file: string } | { readonly folder: string }
+
+/** Says it, and answers with which code to end. */
+export const runOne = async (plan: Plan, options: PoolOptions, say: Say, where: Where): Promise<number> => {
   const pool = new Pool(options)
   try {
-    const { summary } = await pool.run(plan)
+    const summary = await runTwice(pool, plan)
     const isFailed = failuresOf(summary).length > 0
-    const file = isFailed && out !== undefined ? await keepPlan(out, plan) : undefined
-    say(summary, summaryText(summary) + (file === undefined ? "" : `\n  its plan: ${file}`))
-    return isFailed ? 1 : 0
+    if (!isFailed) {
+      say(summary, summaryText(summary))
+      return 0
+    }
+    const file = "file" in where ? where.file : await keepPlan(where.folder, plan)
+    say(summary, [summaryText(summary), `  its plan: ${file}`, ...planLines(file, options.bug)].join("\n"))
+    return 1
   } finally {
     pool.close()
   }

@@ -1,5 +1,5 @@
 /**
- * Runs, spread over processes. One that dies, or does not end in time, is a run that died; a new process takes its place.
+ * Runs, spread over processes. One that dies is a run that died, and one that does not end in time is late; a new process takes its place.
  * No two processes have the same hash seed, time zone or folder, so that runs which should not care show it if they do.
  */
 import { type ChildProcess, fork } from "node:child_process"
@@ -59,6 +59,7 @@ export class Pool {
   private readonly children: Array<ChildProcess | undefined> = []
   private readonly idle: Array<number>
   private readonly waiting: Array<Waiting> = []
+  private isClosed = false
 
   constructor(options: PoolOptions = {}) {
     const { bug, patienceMs = PATIENCE_MS, processes = availableParallelism(), program = PROGRAM, flags = [] } = options
@@ -82,10 +83,12 @@ export class Pool {
 
   /** Ends the processes; what has not ended never will. */
   close(): void {
+    this.isClosed = true
     for (const child of this.children) child?.kill("SIGKILL")
   }
 
   private next(): void {
+    if (this.isClosed) return
     for (const by of [...this.idle]) {
       const at = this.waiting.findIndex(({ notBy }) => notBy !== by)
       if (at < 0) continue
@@ -104,15 +107,16 @@ export class Pool {
       resolve({ ...ran, by })
       this.next()
     }
-    const die = (why: string) => {
+    const die = (why: Pick<Summary, "died" | "late">) => {
       child.kill("SIGKILL")
       this.children[by] = undefined
       end({ summary: lost(seed, why), kept: [] })
     }
-    const timer = setTimeout(() => die(`it had not ended after ${Math.round(patienceMs / 1_000)} s`), patienceMs)
+    const late = `it had not ended after ${Math.round(patienceMs / 1_000)} s`
+    const timer = setTimeout(() => die({ late }), patienceMs)
     child.once("message", (ran) => end(ran as Omit<Ran, "by">))
-    child.once("error", ({ message }) => die(message))
-    child.once("exit", (code, signal) => die(`its process ended with ${code ?? signal}`))
+    child.once("error", ({ message }) => die({ died: message }))
+    child.once("exit", (code, signal) => die({ died: `its process ended with ${code ?? signal}` }))
     child.send(job)
   }
 

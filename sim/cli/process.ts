@@ -13,6 +13,8 @@ export interface Job {
   readonly keep?: Keep | undefined
 }
 
+// Ctrl-C reaches everybody: whoever asked for the runs ends this process, when nothing more is to be had of it.
+process.on("SIGINT", () => {})
 enableCompileCache(join(tmpdir(), "elanus-sim-compiled"))
 // Effect keeps an AsyncResource of every fiber that yields, for debuggers: a third of what a turn costs, a million times.
 const { getBuiltinModule } = process

@@ -1,16 +1,15 @@
-/** The page of a run: the one command that runs a world in this process, as it needs all that is known of it. */
-import { readFile } from "node:fs/promises"
-import { plantBug } from "./bugs.ts"
+/**
+ * The page of a run: the one command that runs a world in this process, as it needs all that is known of it. Whoever calls
+ * has planted the bug.
+ */
+import type { Plan } from "../plan.ts"
+import { commandLine } from "./usage.ts"
 
-export const reportOf = async (file: string, bug: string | undefined) => {
-  await plantBug(bug)
-  const { decodePlan } = await import("../plan.ts")
+export const reportOf = async (plan: Plan, file: string, bug: string | undefined) => {
   const { report } = await import("../report.ts")
   const { runPlan } = await import("../run.ts")
   const { sealed } = await import("../sealed.ts")
   const { summaryOf } = await import("../summary.ts")
-  const plan = decodePlan(await readFile(file, "utf8"))
   const result = sealed(() => runPlan(plan, { keep: { from: 1, to: Infinity } }))
-  const replay = `npm run sim -- replay ${file}${bug === undefined ? "" : ` --bug ${bug}`}`
-  return { html: report(plan, result, replay), summary: summaryOf(result) }
+  return { html: report(plan, result, commandLine(bug, "replay", file)), summary: summaryOf(result) }
 }

@@ -4,11 +4,13 @@ import { join } from "node:path"
 import { count, table } from "../../runtime/cli/output.ts"
 import { planOf } from "../draw.ts"
 import { encodePlan, type Plan } from "../plan.ts"
-import { failuresOf, type Summary, type Totals, totalsOf } from "../summary.ts"
+import { doubtsOf, failuresOf, type Summary, type Totals, totalsOf } from "../summary.ts"
 import { bar } from "./bar.ts"
+import { INTERRUPTED, isInterrupted } from "./interrupt.ts"
 import { Pool, type PoolOptions, type Ran } from "./pool.ts"
 import { sitesInSources } from "./sites.ts"
 import { partedAt } from "./twice.ts"
+import { commandLine, planLines } from "./usage.ts"
 
 export interface SeedsOptions extends PoolOptions {
   readonly seeds: ReadonlyArray<string>
@@ -28,9 +30,13 @@ export interface SeedsReport {
   readonly totals: Totals
   readonly runs: ReadonlyArray<Summary>
   readonly failed: ReadonlyArray<FailedRun>
+  /** Why all together they prove nothing. Not of those with a planted bug, or for which there was a time. */
+  readonly doubts: ReadonlyArray<string>
   /** Of the real world. */
   readonly seconds: number
-  /** How many had not begun when the time was over. */
+  /** Somebody ended it. */
+  readonly interrupted: boolean
+  /** How many had not begun when the time was over, or had not ended when it was interrupted. */
   readonly left: number
   /** How many were run a second time, in another process. */
   readonly twice: number
@@ -49,7 +55,7 @@ export const keepPlan = async (folder: string, plan: Plan): Promise<string> => {
 }
 
 export const runSeeds = async (options: SeedsOptions): Promise<SeedsReport> => {
-  const { bug, out, seeds, withinMs = Infinity } = options
+  const { bug, out, seeds, withinMs } = options
   const pool = new Pool(options)
   const started = performance.now()
   const progress = bar(seeds.length)
@@ -60,34 +66,46 @@ export const runSeeds = async (options: SeedsOptions): Promise<SeedsReport> => {
     twice++
     return { ...ran.summary, parted: await partedAt(pool, seed, ran) }
   }
-  const runs: Array<Summary> = []
+  const ran: Array<Summary | undefined> = []
+  let isStopped = false
   let next = 0
   const work = async () => {
-    while (next < seeds.length && performance.now() - started < withinMs) {
+    while (next < seeds.length && performance.now() - started < (withinMs ?? Infinity)) {
       const index = next++
       const seed = seeds[index]!
-      const ran = await pool.run(seed)
-      const isTwice = index % TWICE_EVERY === 0 && ran.summary.hash !== ""
-      const summary = isTwice ? await again(seed, ran) : ran.summary
-      runs[index] = summary
+      const one = await pool.run(seed)
+      const isTwice = index % TWICE_EVERY === 0 && one.summary.hash !== ""
+      const summary = isTwice ? await again(seed, one) : one.summary
+      // Its process was killed.
+      if (isStopped) return
+      ran[index] = summary
       if (failuresOf(summary).length > 0) failing++
       progress.show(++ended, `${failing} failed`)
     }
   }
   try {
     // More than there are processes: while one runs again what another did, that one has something to do.
-    await Promise.all(Array.from({ length: 2 * pool.size }, work))
+    isStopped = await isInterrupted(Promise.all(Array.from({ length: 2 * pool.size }, work)))
+    const interrupted = isStopped
+    const runs = ran.filter((each) => each !== undefined)
     const seconds = (performance.now() - started) / 1_000
     const failed: Array<FailedRun> = []
     for (const summary of runs.filter((each) => failuresOf(each).length > 0)) {
       failed.push({ summary, file: await keepPlan(out, planOf(summary.seed)) })
     }
     const totals = totalsOf(runs, await sitesInSources())
-    return { totals, runs, failed, seconds, left: seeds.length - runs.length, twice, bug }
+    const doubts = bug === undefined && withinMs === undefined && !interrupted ? doubtsOf(totals) : []
+    return { totals, runs, failed, doubts, seconds, interrupted, left: seeds.length - runs.length, twice, bug }
   } finally {
     progress.end()
     pool.close()
   }
+}
+
+/** With which code to end. */
+export const codeOf = ({ doubts, failed, interrupted }: SeedsReport): number => {
+  if (interrupted) return INTERRUPTED
+  return failed.length > 0 || doubts.length > 0 ? 1 : 0
 }
 
 // ---- for people
@@ -100,22 +118,39 @@ const short = (text: string): string => {
   return line.length > DETAIL_MAX ? `${line.slice(0, DETAIL_MAX)}...` : line
 }
 
+/** Their numbers, of which nobody should think that they say how many. */
+const operationsText = (operations: ReadonlyArray<number>): string => {
+  const some = operations.slice(0, OPERATIONS_MAX)
+  if (some.length === 1) return `operation ${some[0]}`
+  if (some.length < operations.length) return `operations ${some.join(", ")} and others`
+  return `operations ${some.slice(0, -1).join(", ")} and ${some.at(-1)}`
+}
+
 /** A line for each property, with the first that is to say of it. */
 export const failureLines = (summary: Summary): ReadonlyArray<string> => {
   const failures = failuresOf(summary)
   return [...new Set(failures.map(({ fault }) => fault))].map((fault) => {
     const mine = failures.filter((each) => each.fault === fault)
     const { detail, operations } = mine[0]!
-    const where = operations.length === 0 ? "" : ` (operations ${operations.slice(0, OPERATIONS_MAX).join(", ")})`
+    const where = operations.length === 0 ? "" : ` (${operationsText(operations)})`
     return `  ${fault}${mine.length > 1 ? `, ${mine.length} times` : ""}: ${short(detail)}${where}`
   })
 }
 
 const some = (runs: number) => `${count(runs)} ${runs === 1 ? "seed" : "seeds"}`
 
-export const seedsText = ({ bug, failed, left, runs, seconds, totals, twice }: SeedsReport): string => {
+export const seedsText = ({
+  bug,
+  doubts,
+  failed,
+  interrupted,
+  left,
+  runs,
+  seconds,
+  totals,
+  twice
+}: SeedsReport): string => {
   const { asked, done, events, faults, hours, passed, sites, unknown, vacuous } = totals
-  const planted = bug === undefined ? [] : ["--bug", bug]
   const lines = [
     table(
       ["fault", "struck", "in flight", "seeds", "in flight"],
@@ -130,17 +165,21 @@ export const seedsText = ({ bug, failed, left, runs, seconds, totals, twice }: S
     `${some(runs.length)} in ${seconds.toFixed(1)} s (${(runs.length / seconds).toFixed(2)} a second): ${hours.toFixed(1)} simulated hours, ${count(events)} events`,
     `${count(asked)} operations asked, ${count(done)} carried out (${count(done / runs.length)} a seed), ${count(unknown)} ended unknown`,
     `${some(twice)} run twice, in two processes`,
-    ...(left === 0 ? [] : [`${some(left)} had not begun when the time was over`]),
+    ...(left === 0
+      ? []
+      : [`${some(left)} had not ${interrupted ? "ended when it was interrupted" : "begun when the time was over"}`]),
     ...vacuous.map(([why, times]) => `vacuous, ${some(times)}: ${why}`),
     ...failed.flatMap(({ file, summary }) => [
       "",
       `seed ${summary.seed} FAILED`,
       ...failureLines(summary),
-      `  npm run sim -- ${["--seed", summary.seed, ...planted].join(" ")}`,
-      `  its plan: ${file}`
+      `  ${commandLine(bug, "--seed", summary.seed)}`,
+      `  its plan: ${file}`,
+      ...planLines(file, bug)
     ]),
     "",
-    `${passed} passed, ${totals.runs - passed - totals.failed} vacuous, ${totals.failed} failed`
+    `${passed} passed, ${totals.runs - passed - totals.failed} vacuous, ${totals.failed} failed`,
+    ...doubts.map((doubt) => `THIS PROVES NOTHING: ${doubt}`)
   ]
   return lines.join("\n")
 }

@@ -90,7 +90,17 @@ describe("a site", () => {
       { site: "b", times: 7, seeds: 2 },
       { site: "never", times: 0, seeds: 0 }
     ])
-    const text = seedsText({ totals, runs, failed: [], seconds: 1, left: 0, twice: 0, bug: undefined })
+    const text = seedsText({
+      totals,
+      runs,
+      failed: [],
+      doubts: [],
+      interrupted: false,
+      seconds: 1,
+      left: 0,
+      twice: 0,
+      bug: undefined
+    })
     assert.match(text, /never +0 +0/)
   })
 })

@@ -81,14 +81,23 @@ describe("npm run sim", { timeout: 300_000 }, () => {
     assert.strictEqual(one.code, 1)
     assert.include(one.out, `seed 2: trace ${hash},`)
     assert.include(one.out, `its plan: ${join(folder, "one", "seed-2.json")}`)
+    // Whoever follows what is printed sees it again, and is told why not who leaves the bug out.
+    const lines = (path: string) =>
+      ["replay", "shrink", "report"].map((verb) => `  npm run sim -- ${verb} ${path} --bug canary`).join("\n")
+    assert.include(seeds.out, lines(join("canary", "seed-2.json")))
+    assert.include(one.out, lines(join("one", "seed-2.json")))
+    assert.include((await sim("replay", plan, "--bug", "canary")).out, lines(join("canary", "seed-2.json")))
+    const other = await sim("shrink", plan)
+    assert.strictEqual(other.code, 1)
+    assert.include(other.out, "say which: --bug NAME")
     assert.strictEqual(await readFile(join(folder, "one", "seed-2.json"), "utf8"), await readFile(plan, "utf8"))
 
     const { code, out: said } = await sim("shrink", plan, "--bug", "canary", "--json")
     const { after, file } = JSON.parse(said) as { readonly after: Size; readonly file: string }
     assert.strictEqual(code, 0)
     assert.strictEqual(file, join(out, "seed-2.small.json"))
-    // A collection: what looks at it afterwards writes to it too.
-    assert.deepStrictEqual([after.faults, after.operations, after.clients, after.nodes], [0, 1, 1, 1])
+    // Nothing at all: what looks at it afterwards makes a collection of its own, and writes to it.
+    assert.deepStrictEqual([after.faults, after.operations, after.clients, after.nodes], [0, 0, 0, 1])
 
     const page = await sim("report", file, "--bug", "canary")
     assert.deepStrictEqual([page.code, page.out.trim()], [0, join(out, "seed-2.small.html")])
@@ -105,8 +114,11 @@ describe("npm run sim", { timeout: 300_000 }, () => {
       ["--within must be at least 1", "--within", "0"],
       ["Unknown option '--nix'", "--nix"],
       ["which plan?", "replay"],
-      ["no such file", "replay", join(folder, "nix.json")],
-      ["the core has no proxy", "shrink", broken],
+      ["--processes must be at least 1", "--processes", "0"],
+      ["--seed cannot do with --seeds", "--seed", "42", "--seeds", "10"],
+      ["--seed cannot do with --from", "--seed", "42", "--from", "3"],
+      ["many seeds cannot do with --drawn", "--drawn", "x"],
+      ["--bug or --canary?", "--canary", "--bug", "nix"],
       ["there is no planted bug nix", "--seed", "1", "--bug", "nix"],
       ["there is no planted bug nix", "mutants", "nix"],
       ["what is more?", "replay", broken, "more"]
@@ -115,6 +127,22 @@ describe("npm run sim", { timeout: 300_000 }, () => {
       assert.deepStrictEqual([code, out], [2, ""], args.join(" "))
       assert.include(err, said)
       assert.include(err, "npm run sim -- --seed S")
+    }
+    await writeFile(join(folder, "plan.json"), encodePlan(planOf(1)))
+    for (const [said, ...args] of [
+      ["nix.json is no plan: ENOENT: no such file", "replay", "nix.json"],
+      ["nix.json is no plan: ENOENT: no such file", "report", "nix.json"],
+      ["broken.json is no plan: the core has no proxy", "shrink", "broken.json"],
+      ['package.json is no plan: Missing key at ["format"]', "report", join(import.meta.dirname, "../../package.json")],
+      ["/nope is no folder", "report", "plan.json", "--out", "/nope/x.html"],
+      ["it is a folder", "shrink", "plan.json", "--out", folder],
+      ["plan.json is no folder", "--seeds", "3", "--canary", "--out", "plan.json"],
+      ["plan.json is no folder", "--seed", "3", "--out", "plan.json/more"]
+    ] as const) {
+      const { code, err, out } = await sim(...args)
+      assert.deepStrictEqual([code, out], [2, ""], args.join(" "))
+      assert.match(err, /^sim: .*\n$/, args.join(" "))
+      assert.include(err, said)
     }
     const help = await sim("--help")
     assert.strictEqual(help.code, 0)

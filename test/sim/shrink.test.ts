@@ -4,7 +4,9 @@ import { onlyOps, opsOf } from "../../sim/cuts.ts"
 import { planOf } from "../../sim/draw.ts"
 import { encodePlan, type Fault, type Plan, planProblem } from "../../sim/plan.ts"
 import type { Shown } from "../../sim/search.ts"
-import { shrink, sizeOf } from "../../sim/shrink.ts"
+import { Pool } from "../../sim/cli/pool.ts"
+import { sameAs, shrink, sizeOf } from "../../sim/shrink.ts"
+import { type Failure, failuresOf } from "../../sim/summary.ts"
 import { chanceOf } from "../../sim/world.ts"
 
 const has = <A extends { readonly id: number }>(all: ReadonlyArray<A>, id: number) => all.some((each) => each.id === id)
@@ -27,6 +29,43 @@ const plan = Array.from({ length: 100 }, (_, seed) => planOf(seed)).find(
 const crash: Fault = plan.faults[10]!
 const [, , create, , write] = plan.clients.flatMap(({ ops }) => ops)
 const last = plan.clients.at(-1)!.ops.at(-1)!
+
+describe("the same failure", () => {
+  const failure = (fault: Failure["fault"], detail: string): Failure => ({ fault, detail, operations: [] })
+  const isSame = (first: Failure, ...others: ReadonlyArray<Failure>) =>
+    others.map((other) => sameAs(plan, [first])({ ...other }))
+
+  it("is that of one property, with other operations, rows, collections and times", () => {
+    const [name = "", another = ""] = new Set(opsOf(plan).map(({ collection }) => collection))
+    const silence = failure("convergence", `after the faults: Get of ${name}: nobody answered`)
+    const same = failure("convergence", `after the faults: Search of ${another}: nobody answered`)
+    const other = failure("convergence", "operation 17 (Get) has not ended")
+    assert.deepStrictEqual(isSame(silence, same, other, { ...same, fault: "limits" }), [true, false, false])
+    const came = failure(
+      "deleted",
+      "at 4456448092: k12 came, and was deleted by record 55 of channel 0 (delete, 44564)"
+    )
+    const went = failure("deleted", "at 44580: 1152921 came, and was deleted by record 3 of channel 11 (delete, 9)")
+    assert.deepStrictEqual(isSame(came, went), [true])
+    // All that the whole plan shows of it will do.
+    assert.isTrue(sameAs(plan, [silence, other])(failure("convergence", "operation 4 (Flush) has not ended")))
+  })
+
+  it("is no longer one when a run is only late", async () => {
+    const died = failure("died", "seed 1, at 30.000 ms: deadlock: nothing is left that could happen\nsomething")
+    const again = failure("died", "seed 1~2, at 410.250 ms: deadlock: nothing is left that could happen\nother")
+    const pool = new Pool({ patienceMs: 1 })
+    try {
+      const { summary } = await pool.run("1")
+      const [late] = failuresOf(summary)
+      assert.strictEqual(late?.fault, "late")
+      assert.deepStrictEqual(isSame(died, again, late!), [true, false])
+      assert.deepStrictEqual(isSame(late!, late!), [false])
+    } finally {
+      pool.close()
+    }
+  })
+})
 
 describe("a plan that fails", () => {
   it("is made as small as what makes it fail", async () => {
