@@ -29,7 +29,7 @@ npm run sim -- golden                 write test/sim/golden.json anew
   --json           for programs
 
 Exit codes: 0 nothing failed, 1 something failed, or the runs prove nothing (no run passed; of 200 seeds or more also: a kind of
-fault never struck, more than a quarter are vacuous; not with --within or a planted bug), 2 the command line is wrong.
+fault never struck, more than a quarter are vacuous; not with a planted bug), 2 the command line is wrong.
 Ctrl-C: 130, and what is known by then: what many seeds showed, the smallest plan so far.
 shrink: 0 the smaller plan is written, 1 the plan does not fail, or does not end. report: 0 the page is written, whatever it shows.
 mutants: 1 a bug was not caught, or a hollow simulator not noticed.
