@@ -343,7 +343,8 @@ const drawFaults = (
     const { lengthMs, most, strength, target }: FaultKind = faultKinds[kind]
     const isLoss = losses.has(kind)
     const isCut = kind === "streamCut"
-    const there = mine.happens(isLoss ? 0.9 : isCut ? 0.6 : 0.4)
+    // A log with a rotten record stands still, whatever else it lost: not in all of them.
+    const there = mine.happens(isCut || kind === "logRot" ? 0.6 : isLoss ? 0.9 : 0.4)
     if (!there || (isLoss && topology.profile !== "power loss")) continue
     const count = logInt(mine, 1, most)
     // A network treats clients like everybody; they are not killed, for then nobody could say what they saw.

@@ -132,9 +132,9 @@ export const faultKinds = {
   /** A read ends in the middle; a watch breaks and begins anew. */
   broken: kind("broker", 4, [1_000, 60_000], [0.001, 0.2]),
   /** All servers lose what they had not synced: profile "power loss" alone. */
-  powerLoss: kind("broker", 3, [500, 10_000], [3, 200]),
+  powerLoss: kind("broker", 3, [500, 10_000], [10, 400]),
   /** A bit of what is stored in a log is another one, for good: profile "power loss" alone. */
-  logRot: kind("log", 4, [0, 0]),
+  logRot: kind("log", 2, [0, 0]),
   /** Past so many bytes a channel refuses everything. */
   logFull: kind("log", 2, [5_000, 40_000], [1_000, 100_000]),
   objectError: kind("objects", 4, [1_000, 60_000], [0.01, 0.7]),
