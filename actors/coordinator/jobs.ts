@@ -25,7 +25,7 @@ type Event = Parameters<Self<typeof jobLifecycle>["advance"]>[0]
 const LOOK_MS = 300
 /** After a try that came to nothing, each time twice as long: a store that is away is not asked all the time. */
 const AGAIN_FIRST_MS = 1_000
-const AGAIN_MAX_MS = 60_000
+const AGAIN_MAX_MS = 15_000
 
 export const jobKeeper = ({ alive, dataNodes, truth }: JobDeps, id: string) =>
   Effect.scoped(

@@ -492,10 +492,11 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
         }
         shard.flushWanted = upTo
         changed.notify()
-        const doneOrOver = () => done() || mine.over !== undefined
+        const isDropped = () => catalog.collection(route.collection)?.state !== "ready"
+        const doneOrOver = () => done() || mine.over !== undefined || isDropped()
         const isEnded = yield* either(changed, catalog.changed).within(timeoutMs, doneOrOver)
         if (!isEnded) return yield* failure("timeout", `the flush goes on${shard.waiting && `: ${shard.waiting}`}`)
-        if (!done()) return yield* mine.over!
+        if (!done()) return yield* mine.over ?? notThere(route)
         return { flushedTo: mine.manifest(shard).flushedTo }
       }),
       stats: Effect.fnUntraced(function* (route: Route): Effect.fn.Return<ShardStats, ElanusError> {

@@ -60,7 +60,7 @@ describe("an index job", () => {
         cluster.process("d").start()
         yield* Effect.sleep(10 * 60_000)
         assert.deepStrictEqual((yield* jobs).length, 1)
-        assert.isBelow(cluster.objects.counts["away"]!, 30)
+        assert.isBelow(cluster.objects.counts["away"]!, 60)
         cluster.objects.heal()
         yield* Effect.sleep(70_000)
         assert.deepStrictEqual(yield* jobs, [])
