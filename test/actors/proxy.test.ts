@@ -163,6 +163,7 @@ const ask = (
     changed: makeSignal(),
     leased: makeSignal(),
     collection: (id: string) => (id === old.id ? old : undefined),
+    schema: () => 1,
     collectionNamed: () => old,
     owner: () => ({ node: "n", epoch: 1n, revision: 1, key: { log: "" } })
   }

@@ -106,6 +106,7 @@ describe("a strong read of many shards", () => {
       changed: makeSignal(),
       leased: makeSignal(),
       collection: () => collection,
+      schema: () => 1,
       owner: () => ({ node: "n", epoch: 1n, revision: 1, key: { log: "" } })
     }
     const level = { consistency: "Strong", token, at: undefined } as const
