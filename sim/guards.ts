@@ -532,7 +532,7 @@ const standing = (cluster: Cluster): string => {
     lasting(cluster),
     ["disconnect", "blocked both", "slow link", "election"].map((name) => broker.counts[name]),
     [...processes.values()].map(({ node }) => [node.life, node.pausedUntil]),
-    ledger.facts.filter(({ _tag }) => _tag === "Lost" || _tag === "Damaged").length
+    ledger.facts.filter(({ _tag }) => _tag === "Lost" || _tag === "Rotten" || _tag === "Damaged").length
   ])
 }
 
