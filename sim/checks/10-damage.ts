@@ -66,10 +66,10 @@ const lastLost = (evidence: Evidence, channel: number, when: Moment) =>
 const lost = (evidence: Evidence): ReadonlyArray<Violation> => {
   const { observed, pasts, steps } = evidence
   const violations: Array<Violation> = []
-  const losses = pasts.flatMap(({ lost, model }) =>
-    [...lost].map(([channel, when]) => ({ channel, when, before: model }))
-  )
-  for (const { before, channel, when } of losses) {
+  const losses = pasts.flatMap(({ lost, model }) => [...lost].map(([channel, when]) => ({ channel, when, model })))
+  for (const { channel, when } of losses) {
+    // Its owner may remember what an earlier one took, too.
+    const before = losses.filter((one) => one.channel === channel && notAfter(one.when, when)).map(({ model }) => model)
     const found = lastLost(evidence, channel, when)
     if (found === undefined) continue
     const { lsn, operation: last } = found
@@ -92,7 +92,7 @@ const lost = (evidence: Evidence): ReadonlyArray<Violation> => {
     }
     for (const { life, operation, timestamp } of reads(evidence)) {
       if (life?.channels.includes(channel) !== true || !isKnown(operation)) continue
-      const views = viewsOf(life, (one) => (one === channel ? [before] : evidence.logsOf(one)))
+      const views = viewsOf(life, (one) => (one === channel ? before : evidence.logsOf(one)))
       const all = Array.from(views, (view) => differencesOf(evidence, operation, timestamp, life, view))
       if (all.some((differences) => differences.length === 0)) continue
       const detail = `channel ${channel} lost operation ${last.id}, which was acknowledged, and answers: ${all[0]![0]!.detail}`
