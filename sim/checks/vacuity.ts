@@ -9,12 +9,12 @@ const OPERATIONS_LEAST = 20
 const WRITTEN_LEAST = 0.5
 const WRITTEN_LEAST_CALM = 0.95
 
-/** Why the run does not count; empty if it does. */
+/** Why the run does not count; empty if it does. What differs from run to run stands behind a colon. */
 export const vacuous = (evidence: Evidence): ReadonlyArray<string> => {
   const { observed, operations, steps } = evidence
   const why: Array<string> = []
   const done = operations.filter(({ outcome }) => outcome?._tag === "Ok").length
-  if (done < OPERATIONS_LEAST) why.push(`${done} operations were carried out`)
+  if (done < OPERATIONS_LEAST) why.push(`too few operations were carried out: ${done}`)
 
   const tried = operations.filter((operation) => {
     const { outcome } = operation
@@ -26,7 +26,7 @@ export const vacuous = (evidence: Evidence): ReadonlyArray<string> => {
   const written = tried.filter(({ outcome }) => outcome?._tag === "Ok").length
   const least = observed.isCalm ? WRITTEN_LEAST_CALM : WRITTEN_LEAST
   if (written === 0 || written < least * tried.length)
-    why.push(`${written} of ${tried.length} writes were acknowledged`)
+    why.push(`too few writes were acknowledged: ${written} of ${tried.length}`)
 
   const isSealed = steps.some(
     (step) =>

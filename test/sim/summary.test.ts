@@ -42,8 +42,12 @@ describe("many runs", () => {
   })
 
   it("are vacuous for reasons in words", () => {
-    const why = ["3 of 40 writes were acknowledged", "1 operations were carried out", "nothing was flushed"]
-    const others = ["0 of 2 writes were acknowledged"]
+    const why = [
+      "too few writes were acknowledged: 3 of 40",
+      "too few operations were carried out: 1",
+      "nothing was flushed"
+    ]
+    const others = ["too few writes were acknowledged: 0 of 2"]
     assert.deepStrictEqual(many([1, { ...passed, vacuous: why }], [2, { ...passed, vacuous: others }]).vacuous, [
       ["too few writes were acknowledged", 3],
       ["too few operations were carried out", 1],
