@@ -19,8 +19,12 @@ export interface Debt {
 export const debtsOf = (steps: ReadonlyArray<Step>, facts: ReadonlyArray<Fact>): ReadonlyArray<Debt> => {
   const broken = brokenBy(facts)
   const lives = livesOf(steps).filter((life) => !life.channels.some((channel) => broken.has(channel)))
-  const whole = new Map(lives.filter((life) => damageTo(life, facts).length === 0).map((life) => [life.id, life]))
-  return [...lives.flatMap(ofCollection), ...ofWork(steps, whole), ...ofLogs(steps, whole)]
+  const rotten = lives.filter((life) => damageTo(life, facts).length > 0)
+  const whole = new Map(lives.filter((life) => !rotten.includes(life)).map((life) => [life.id, life]))
+  // Their owners cannot begin without the object, until the collection is given back.
+  const still = new Set(rotten.flatMap(({ channels, gone }) => (gone === undefined ? channels : [])))
+  const logs = ofLogs(steps, (channel) => broken.has(channel) || still.has(channel))
+  return [...lives.flatMap(ofCollection), ...ofWork(steps, whole), ...logs]
 }
 
 const ofCollection = ({ closing, created, dropped, gone, name, ready }: Life): ReadonlyArray<Debt> => {
@@ -49,9 +53,8 @@ const ofWork = (steps: ReadonlyArray<Step>, whole: ReadonlyMap<string, Life>): R
   return [...open.values()]
 }
 
-/** A log that is in use forgets what is below its checkpoint: owed since the first one that it has not come to. */
-const ofLogs = (steps: ReadonlyArray<Step>, whole: ReadonlyMap<string, Life>): ReadonlyArray<Debt> => {
-  const used = new Set([...whole.values()].flatMap(({ channels, dropped }) => (dropped === undefined ? channels : [])))
+/** A log forgets what is below its checkpoint: owed since the first one that it has not come to. */
+const ofLogs = (steps: ReadonlyArray<Step>, isStill: (channel: number) => boolean): ReadonlyArray<Debt> => {
   const purged = new Map<number, number>()
   for (const step of steps) {
     if (step._tag === "Purged") purged.set(step.channel, Math.max(step.before, purged.get(step.channel) ?? 1))
@@ -61,7 +64,7 @@ const ofLogs = (steps: ReadonlyArray<Step>, whole: ReadonlyMap<string, Life>): R
     if (step._tag !== "ChannelKey") continue
     const { channel, moment, value } = step
     const { sequence } = value.checkpoint
-    if (!used.has(channel) || owed.has(channel) || sequence <= (purged.get(channel) ?? 1)) continue
+    if (isStill(channel) || owed.has(channel) || sequence <= (purged.get(channel) ?? 1)) continue
     owed.set(channel, { since: moment, detail: `channel ${channel} is not purged up to its checkpoint at ${sequence}` })
   }
   return [...owed.values()]

@@ -565,7 +565,7 @@ const needed: ReadonlyArray<Mutant> = [
     name: "purge-to-the-end",
     breaks: "needed",
     file: streaming("channel"),
-    find: "yield* log.purge(channel, next.sequence)",
+    find: "yield* log.purge(channel, sequence)",
     replace: "yield* log.purge(channel, self.chain.sequence)",
     why: "The log is purged up to what is written, and not up to the checkpoint."
   },
@@ -744,8 +744,8 @@ const convergence: ReadonlyArray<Mutant> = [
     name: "log-not-purged",
     breaks: "convergence",
     file: streaming("channel"),
-    find: "if (next.sequence > state.first) yield* log.purge(channel, next.sequence)",
-    replace: "",
+    find: "if (sequence > self.logFirst) {",
+    replace: "if (false) {",
     why: "Checkpoints move, and the log below them stays until it is full."
   },
   {

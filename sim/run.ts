@@ -62,7 +62,7 @@ const BOOT_MAX_MS = 60_000
 const LOOK_MS = 250
 /** As a streaming node writes it into its log. */
 const ALARM = /^channel (\d+): damaged: (.*)$/
-const QUIET_MS = 3_000
+const QUIET_SECONDS = 5
 const ALL = { concurrency: "unbounded" } as const
 const AUDITOR = "audit"
 /** Far from those of a plan. */
@@ -114,7 +114,7 @@ class Run {
   private readonly crashes: Array<Crash> = []
   private readonly alarms: Array<Alarm> = []
   private phases: Omit<Phases, "end"> = {}
-  private quiet: Quiet | undefined
+  private quiet: ReadonlyArray<Quiet> | undefined
   private probeIds = PROBE_IDS
   private auditors = 0
   private readonly owned = { core: false, all: false }
@@ -200,9 +200,12 @@ class Run {
       Effect.all([this.owns("all", cluster.processes.size), this.serves("audit_all"), this.settled(healed)], ALL)
     )
     const nodes = [...cluster.processes.values()].map(({ node }) => node)
-    const before = nodes.map(({ events }) => events)
-    yield* Effect.sleep(QUIET_MS)
-    this.quiet = { ms: QUIET_MS, events: Math.max(...nodes.map(({ events }, i) => events - before[i]!)) }
+    const seen = [nodes.map(({ events }) => events)]
+    for (let second = 0; second < QUIET_SECONDS; second++) {
+      yield* Effect.sleep(1_000)
+      seen.push(nodes.map(({ events }) => events))
+    }
+    this.quiet = nodes.map((_, node) => seen.slice(1).map((events, i) => events[node]! - seen[i]![node]!))
     yield* this.readsOut
   })
 
@@ -282,7 +285,11 @@ class Run {
     )
   }
 
-  /** Somebody who asks now: by a session of its own, one after the other; last for what may not be served any more. */
+  /**
+   * Asks now: of every collection somebody with a session of its own, one after the other, and all of them side by side,
+   * as they have nothing to do with each other and each may take as long as a client waits. Last, and without much
+   * patience, for what may not be served any more.
+   */
   private asks(
     ops: (name: string) => ReadonlyArray<Unnumbered>,
     before: ReadonlyArray<Unnumbered> = []
@@ -300,10 +307,14 @@ class Run {
     }
     return Effect.suspend(() => {
       const { names, rotten } = this.collections()
-      const whole = ask([...before, ...names.filter((name) => !rotten.has(name)).flatMap(ops)], PROBE_TIMEOUT_MS)
-      if (rotten.size === 0) return whole
+      const whole = [before, ...names.filter((name) => !rotten.has(name)).map(ops)].filter((all) => all.length > 0)
+      const asked = Effect.all(
+        whole.map((all) => ask(all, PROBE_TIMEOUT_MS)),
+        ALL
+      )
+      if (rotten.size === 0) return asked
       const rest = ask(names.filter((name) => rotten.has(name)).flatMap(ops), ROTTEN_TIMEOUT_MS, ROTTEN_AT_ONCE)
-      return Effect.andThen(whole, rest)
+      return Effect.andThen(asked, rest)
     })
   }
 

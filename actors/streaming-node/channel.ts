@@ -320,9 +320,14 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
           self.checkpoint = next
           self.requests.advance(self.chain.timestamp, next.requestFloor)
           self.forget()
-          yield* stall("between a checkpoint and its purge", 2_000)
-          if (next.sequence > state.first) yield* log.purge(channel, next.sequence)
         }
+      }
+      const { sequence } = self.checkpoint
+      // Also where nothing was saved just now: the last purge may have been lost, with the owner or on its way.
+      if (sequence > self.logFirst) {
+        yield* stall("between a checkpoint and its purge", 2_000)
+        const purged = yield* log.purge(channel, sequence)
+        if (purged._tag === "Done") self.logFirst = sequence
       }
       if (moved && (yield* buggify("an owner begins anew"))) return end({ type: "Restart" }, "it began anew by itself")
       // Not more often than this, and not at all while nothing happens.
@@ -333,7 +338,8 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
         self.learnLog(yield* log.open(channel))
         continue
       }
-      const happened = () => self.lsn > lsn || raised() || (self.nextCheckpoint()?.lsn ?? 0) > self.checkpoint.lsn
+      const isOwed = () => (self.nextCheckpoint()?.lsn ?? 0) > self.checkpoint.lsn || sequence > self.logFirst
+      const happened = () => self.lsn > lsn || raised() || isOwed()
       yield* either(changed, catalog.changed).until(() => happened() || isAwaited(self))
     }
   }).pipe(whileUnavailable)

@@ -46,6 +46,8 @@ export class Owner {
   lsn: number
   /** Of the last one that is ours: acknowledged to us, or below a fence of ours. One that was only read may be a later owner's. */
   proven = -1
+  /** Its log begins there: what is below is purged. */
+  logFirst = 0
   logBytes = 0
   logBytesMax = Infinity
   checkpoint: Checkpoint
@@ -172,7 +174,8 @@ export class Owner {
       : `record ${lsn} of epoch ${epoch} was ${how}, and the log has one of epoch ${there} there`
   }
 
-  learnLog({ bytes, bytesMax }: LogState): void {
+  learnLog({ bytes, bytesMax, first }: LogState): void {
+    this.logFirst = first
     this.logBytes = bytes
     this.logBytesMax = bytesMax
   }

@@ -63,12 +63,11 @@ export interface Phases {
   readonly end: Moment
 }
 
-/** What a quiet cluster did by itself in a while in which nobody asked anything. */
-export interface Quiet {
-  readonly ms: number
-  /** Of the busiest node; turns of fibers are not among them. */
-  readonly events: number
-}
+/**
+ * What a node did by itself in each of the seconds in which nobody asked anything, in events; turns of fibers are not
+ * among them.
+ */
+export type Quiet = ReadonlyArray<number>
 
 export interface Observed {
   readonly operations: ReadonlyArray<Operation>
@@ -91,7 +90,8 @@ export interface Observed {
   readonly unasked?: ReadonlyArray<Skipped>
   /** Whether every node that was alive counted as such, and every channel was one's: of the core, and of all. */
   readonly owned?: { readonly core: boolean; readonly all: boolean }
-  readonly quiet?: Quiet
+  /** Of each node. */
+  readonly quiet?: ReadonlyArray<Quiet>
 }
 
 export class Evidence {

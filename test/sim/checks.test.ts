@@ -775,6 +775,14 @@ const bad: { readonly [P in Property]: ReadonlyArray<Bad> } = {
         })
     ],
     [
+      "who writes after the faults hears ambiguous, and the collection is there",
+      () =>
+        with_(books(), (past) => {
+          const probe = past.upsert("books", [1], { outcome: "unknown", code: "ambiguous" })
+          past.probes.push(...past.operations.splice(past.operations.indexOf(probe), 1))
+        })
+    ],
+    [
       "who asks after the faults hears nothing, and a log lost something",
       () =>
         with_(books(), (past) => {
@@ -857,7 +865,20 @@ const bad: { readonly [P in Property]: ReadonlyArray<Bad> } = {
       "nobody says what a collection is like, and nothing failed",
       () => with_(books(), (past) => (past.observed = { isCalm: true, skipped: [unasked(past)] }))
     ],
-    ["nobody rests", () => with_(books(), (past) => (past.observed = { quiet: { ms: 1_000, events: 500 } }))]
+    [
+      "nobody rests",
+      () =>
+        with_(
+          books(),
+          (past) =>
+            (past.observed = {
+              quiet: [
+                [9, 9, 9],
+                [300, 9, 300]
+              ]
+            })
+        )
+    ]
   ],
 
   limits: [
@@ -1091,6 +1112,16 @@ describe("a past in which everything is right", () => {
     past.ledger.add({ _tag: "Damaged", what: "segments/c1/0/1-1.arrow" })
     past.upsert("books", [5], { outcome: "refused", code: "damaged" })
     const probe = past.end(past.begin("books", { _tag: "Flush" }), "Refused", { _tag: "Done" }, 0n, "unavailable")
+    past.probes.push(...past.operations.splice(past.operations.indexOf(probe), 1))
+    assert.deepStrictEqual(past.broken(), [])
+  })
+
+  it("passes when a collection is dropped while somebody asks again for a write of it", () => {
+    const past = books()
+    const { asked } = past.upsert("books", [1])
+    const probe = past.begin("books", asked)
+    past.drop("books")
+    past.end(probe, "Unknown", { _tag: "Written", count: 0 }, 0n, "ambiguous")
     past.probes.push(...past.operations.splice(past.operations.indexOf(probe), 1))
     assert.deepStrictEqual(past.broken(), [])
   })
