@@ -194,7 +194,7 @@ const drawClients = (chance: (domain: string) => Chance): ReadonlyArray<Client> 
   const swarm = drawSwarm(general)
   const last = PHASES.warmUpMs + PHASES.chaosMs - MARGIN_MS
   const count = 2 + general.below(4)
-  const everyMs = logBetween(general, 840, 2_500) * (count / 3)
+  const everyMs = logBetween(general, 800, 2_400) * (count / 3)
   let id = 0
   const drawn = Array.from({ length: count }, (_, which): Client => {
     const mine = chance(`client ${which}`)

@@ -4,7 +4,7 @@
  * behind are for the collector, which is not there yet.)
  */
 import { type Fact, type Moment, notAfter } from "./ledger.ts"
-import { brokenBy, damageTo, type Life, livesOf, type Step } from "./metadata.ts"
+import { brokenBy, damagesOf, type Life, livesOf, type Step } from "./metadata.ts"
 
 /** A duty, and since when it is owed. */
 export interface Debt {
@@ -19,8 +19,9 @@ export interface Debt {
 export const debtsOf = (steps: ReadonlyArray<Step>, facts: ReadonlyArray<Fact>): ReadonlyArray<Debt> => {
   const broken = brokenBy(facts)
   const lives = livesOf(steps).filter((life) => !life.channels.some((channel) => broken.has(channel)))
-  const rotten = lives.filter((life) => damageTo(life, facts).length > 0)
-  const whole = new Map(lives.filter((life) => !rotten.includes(life)).map((life) => [life.id, life]))
+  const damages = damagesOf(facts)
+  const rotten = lives.filter(({ id }) => damages.has(id))
+  const whole = new Map(lives.filter(({ id }) => !damages.has(id)).map((life) => [life.id, life]))
   // Their owners cannot begin without the object, until the collection is given back.
   const still = new Set(rotten.flatMap(({ channels, gone }) => (gone === undefined ? channels : [])))
   const logs = ofLogs(steps, (channel) => broken.has(channel) || still.has(channel))

@@ -167,9 +167,9 @@ export const makeLog = (streams: JetStream, session: Session, ledger: Ledger, by
       function* (channel: number, before: number) {
         const state = yield* info(channel)
         const upTo = Math.min(before, state.last)
-        if (upTo <= state.first) return done(undefined)
+        if (upTo <= state.first) return done(state.first)
         const name = channelStream(channel)
-        return yield* session.ask<Outcome<void>>({
+        return yield* session.ask<Outcome<number>>({
           label: `purge ${name}`,
           bytes: 0,
           timeoutMs: PURGE_TIMEOUT_MS,
@@ -177,14 +177,14 @@ export const makeLog = (streams: JetStream, session: Session, ledger: Ledger, by
             const carryOut = (stream: SimStream) => {
               stream.purge(Math.min(upTo, stream.last), streams.world.now)
               ledger.add({ _tag: "Purged", channel, before: upTo })
-              if (!streams.happens("lostAnswer", connection.node)) answer(done(undefined))
+              if (!streams.happens("lostAnswer", connection.node)) answer(done(upTo))
             }
             streams.order(connection, name, carryOut, () => answer(ambiguous("nobody answers")))
           },
           unheard: ambiguous
         }).wait
       },
-      Effect.catch((error: StorageError) => Effect.succeed<Outcome<void>>(unavailable(error.detail)))
+      Effect.catch((error: StorageError) => Effect.succeed<Outcome<number>>(unavailable(error.detail)))
     )
   })
 }

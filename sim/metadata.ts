@@ -234,6 +234,16 @@ export const brokenBy = (facts: ReadonlyArray<Fact>): ReadonlyMap<number, Moment
   return broken
 }
 
-/** What became of the collection's objects where they lie. */
-export const damageTo = ({ id }: Life, facts: ReadonlyArray<Fact>): ReadonlyArray<Fact> =>
-  facts.filter((fact) => fact._tag === "Damaged" && fact.what.includes(`/${id}/`))
+/** When objects of a collection, by its id, became something else where they lie, in order. */
+export const damagesOf = (facts: ReadonlyArray<Fact>): ReadonlyMap<string, ReadonlyArray<Moment>> => {
+  const damages = new Map<string, Array<Moment>>()
+  for (const fact of facts) {
+    if (fact._tag !== "Damaged") continue
+    // Their keys are "<kind>/<collection>/…".
+    const id = fact.what.split("/")[1]!
+    const known = damages.get(id)
+    if (known === undefined) damages.set(id, [fact.moment])
+    else known.push(fact.moment)
+  }
+  return damages
+}

@@ -24,7 +24,7 @@ import { debtsOf, owedBy } from "./duties.ts"
 import { Nemesis, type Struck } from "./faults.ts"
 import { History } from "./history.ts"
 import { type Moment, momentOf } from "./ledger.ts"
-import { damageTo, livesOf, Steps } from "./metadata.ts"
+import { damagesOf, livesOf, Steps } from "./metadata.ts"
 import type { Client, FaultName, Op, Plan } from "./plan.ts"
 import type { Keep, TraceEvent } from "./trace.ts"
 import { runClient } from "./workload.ts"
@@ -324,7 +324,8 @@ class Run {
     const lives = livesOf(this.steps.of(facts))
     const there = lives.filter(({ dropped, ready }) => ready !== undefined && dropped === undefined)
     const names = [...new Set(there.map(({ name }) => name))]
-    const rotten = new Set(lives.filter((life) => damageTo(life, facts).length > 0).map(({ name }) => name))
+    const damages = damagesOf(facts)
+    const rotten = new Set(lives.filter(({ id }) => damages.has(id)).map(({ name }) => name))
     return { names, rotten }
   }
 

@@ -246,18 +246,18 @@ const make = Effect.fnUntraced(function* (options: JetStreamLogOptions) {
     function* (channel: number, before: number) {
       const state = stateOf(yield* info(channel))
       const upTo = Math.min(before, state.last)
-      if (upTo <= state.first) return done(undefined)
+      if (upTo <= state.first) return done(state.first)
       return yield* Effect.tryPromise({
         try: () => manager.streams.purge(channelStream(cluster, channel), { seq: upTo }),
         catch: (cause) => cause
       }).pipe(
         Effect.match({
-          onSuccess: (): Outcome<void> => done(undefined),
-          onFailure: (cause): Outcome<void> => ambiguous(cause instanceof Error ? cause.message : String(cause))
+          onSuccess: (): Outcome<number> => done(upTo),
+          onFailure: (cause): Outcome<number> => ambiguous(cause instanceof Error ? cause.message : String(cause))
         })
       )
     },
-    Effect.catch((error) => Effect.succeed<Outcome<void>>(unavailable(error.detail)))
+    Effect.catch((error) => Effect.succeed<Outcome<number>>(unavailable(error.detail)))
   )
 
   return Log.of({

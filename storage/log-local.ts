@@ -257,7 +257,7 @@ const make = Effect.fnUntraced(function* (options: LocalLogOptions) {
       const found = yield* held(number)
       const { channel } = found
       const first = Math.min(before, found.stored)
-      if (first <= channel.first) return done(undefined)
+      if (first <= channel.first) return done(channel.first)
       const lastPurged = yield* readDatabase(store, (database) => database.get(recordKey(number, first - 1)))
       if (lastPurged === undefined) {
         return yield* new StorageError({ reason: "damaged", detail: `channel ${number} lacks record ${first - 1}` })
@@ -267,14 +267,13 @@ const make = Effect.fnUntraced(function* (options: LocalLogOptions) {
       const outcome = yield* Effect.callback<Outcome<void>>((resume) =>
         store.write([putChannel(number, channel)], (outcome) => resume(Effect.succeed(outcome)))
       )
-      if (outcome._tag === "Done") {
-        const range = { gte: recordKey(number, 0), lt: recordKey(number, first) }
-        // What this leaves is forgotten at the next start.
-        yield* Effect.ignore(readDatabase(store, (database) => database.clear(range)))
-      }
-      return outcome
+      if (outcome._tag !== "Done") return outcome
+      const range = { gte: recordKey(number, 0), lt: recordKey(number, first) }
+      // What this leaves is forgotten at the next start.
+      yield* Effect.ignore(readDatabase(store, (database) => database.clear(range)))
+      return done(first)
     },
-    Effect.catch((error) => Effect.succeed<Outcome<void>>(unavailable(error.detail)))
+    Effect.catch((error) => Effect.succeed<Outcome<number>>(unavailable(error.detail)))
   )
 
   return Log.of({

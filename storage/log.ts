@@ -64,7 +64,10 @@ export class Log extends Context.Service<
     /** Every entry from `from` on, and those still to come. Fails when it can no longer promise that none is left out. */
     readonly follow: (channel: number, from: number) => Stream.Stream<LogEntry, StorageError>
 
-    /** Forgets every record below `before`; the newest record always stays. */
-    readonly purge: (channel: number, before: number) => Effect.Effect<Outcome<void>>
+    /**
+     * Forgets every record below `before`; the newest record always stays. Says where the log begins now: earlier than
+     * asked, if the store that was asked did not know the newest record yet.
+     */
+    readonly purge: (channel: number, before: number) => Effect.Effect<Outcome<number>>
   }
 >()("elanus/storage/Log") {}

@@ -323,11 +323,11 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
         }
       }
       const { sequence } = self.checkpoint
-      // Also where nothing was saved just now: the last purge may have been lost, with the owner or on its way.
+      // Also where nothing was saved just now: the last purge may have been lost, with its owner or on its way.
       if (sequence > self.logFirst) {
         yield* stall("between a checkpoint and its purge", 2_000)
         const purged = yield* log.purge(channel, sequence)
-        if (purged._tag === "Done") self.logFirst = sequence
+        if (purged._tag === "Done") self.logFirst = purged.value
       }
       if (moved && (yield* buggify("an owner begins anew"))) return end({ type: "Restart" }, "it began anew by itself")
       // Not more often than this, and not at all while nothing happens.

@@ -10,7 +10,7 @@ import { type Check, type Evidence, type Violation, violation } from "./evidence
 import { own } from "./writes.ts"
 
 /** Events of a node in a second in which nobody asks anything, at most: leases, looks and pings of each other, a move of a channel. */
-const QUIET_PER_SECOND = 200
+const QUIET_PER_SECOND = 100
 
 const bad = (detail: string, operations: ReadonlyArray<number> = []): Violation =>
   violation("convergence", detail, { operations })

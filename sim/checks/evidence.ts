@@ -5,7 +5,7 @@
 import type { Key } from "../../protocols/keys.ts"
 import type { Operation, Skipped } from "../history.ts"
 import { type Fact, type Moment, notAfter } from "../ledger.ts"
-import { brokenBy, damageTo, type Life, livesOf, type Step, Steps } from "../metadata.ts"
+import { brokenBy, damagesOf, type Life, livesOf, type Step, Steps } from "../metadata.ts"
 import { Model } from "../model.ts"
 
 /** What must hold, always: section 5 of the design, in its order. */
@@ -104,6 +104,7 @@ export class Evidence {
   readonly observed: Observed
   /** Channels of which something is not, or not as it was stored, and since when: they stand still as soon as somebody notices. */
   readonly broken: ReadonlyMap<number, Moment>
+  private readonly damages: ReadonlyMap<string, ReadonlyArray<Moment>>
   private readonly flushes = new Map<string, Array<{ readonly moment: Moment; readonly to: number }>>()
   private readonly memory = new Map<unknown, unknown>()
 
@@ -116,6 +117,7 @@ export class Evidence {
     this.lives = livesOf(this.steps)
     this.model = new Model(observed.facts)
     this.broken = brokenBy(observed.facts)
+    this.damages = damagesOf(observed.facts)
     for (const step of this.steps) {
       if (step._tag !== "Decided") continue
       for (const change of step.changes) {
@@ -148,7 +150,7 @@ export class Evidence {
   isRotten({ collection, completed }: Ended): boolean {
     return this.lives
       .filter(({ name }) => name === collection)
-      .some((life) => damageTo(life, this.facts).some(({ moment }) => isBy(moment, completed)))
+      .some(({ id }) => (this.damages.get(id) ?? []).some((moment) => isBy(moment, completed)))
   }
 
   /** What a shard was flushed to by then. */
