@@ -256,9 +256,10 @@ const lookingAtWrites = (chance: Chance, clients: ReadonlyArray<Client>): Readon
   return clients.map((client) => ({ ...client, ops: client.ops.map(look) }))
 }
 
-const FLUSHED_BEFORE_MS: readonly [number, number] = [50, 3_000]
+const FLUSHED_BEFORE_MS: readonly [number, number] = [100, 5_000]
+const WRITTEN_BEFORE_MS = 200
 
-/** Much is flushed just before power is lost: what the log loses is then in a manifest, or nearly. */
+/** Much is written and flushed just before power is lost: what the log loses is then in a manifest, or nearly. */
 const flushingBefore = (
   faults: ReadonlyArray<Fault>,
   chance: Chance,
@@ -266,16 +267,22 @@ const flushingBefore = (
 ): ReadonlyArray<Client> => {
   let id = clients.reduce((most, { ops }) => ops.reduce((most, op) => Math.max(most, op.id), most), 0)
   const collections = [...new Set(clients.flatMap(({ ops }) => ops.map(({ collection }) => collection)))]
-  const flushes = faults
-    .filter(({ kind }) => kind === "powerLoss")
-    .flatMap(({ at }) =>
-      collections.map((collection): Op => {
-        const before = Math.round(logBetween(chance, ...FLUSHED_BEFORE_MS))
-        return { kind: "flush", id: ++id, at: at - before, collection }
-      })
-    )
-  const inOrder = (ops: ReadonlyArray<Op>) => [...ops, ...flushes].toSorted((a, b) => a.at - b.at)
-  return clients.map((client, which) => (which === 0 ? { ...client, ops: inOrder(client.ops) } : client))
+  const asked = new Map(clients.map(({ name, ops }) => [name, [...ops]]))
+  const writers = clients.filter(({ ops }, which) => which === 0 || ops.some(({ kind }) => !readKinds.has(kind)))
+  for (const { at, kind } of faults) {
+    if (kind !== "powerLoss") continue
+    // What is not flushed holds back the checkpoint of what is, if they are of one channel.
+    const isAlone = chance.happens(0.7)
+    const flushed = chance.pick(collections)
+    for (const collection of collections) {
+      const before = Math.round(logBetween(chance, ...FLUSHED_BEFORE_MS))
+      const ops = asked.get(chance.pick(writers).name)!
+      const keys = Array.from({ length: 8 }, () => chance.below(100))
+      ops.push({ kind: "upsert", id: ++id, at: at - before - WRITTEN_BEFORE_MS, collection, keys })
+      if (!isAlone || collection === flushed) ops.push({ kind: "flush", id: ++id, at: at - before, collection })
+    }
+  }
+  return clients.map((client) => ({ ...client, ops: asked.get(client.name)!.toSorted((a, b) => a.at - b.at) }))
 }
 
 const drawLevel = (chance: Chance, swarm: Swarm): Level => {
@@ -378,6 +385,17 @@ const drawFaults = (
     for (const { name, roles } of topology.nodes) {
       const falls = who === "all" || (who === "others" && !roles.includes("proxy"))
       if (falls) faults.push({ id: id++, kind: "crash", target: name, at, lengthMs })
+    }
+  }
+  // What rots is noticed when somebody reads it: mostly soon, as the owner of a log begins anew.
+  const reader = chance("rot")
+  for (const { at, kind } of [...faults]) {
+    if (kind !== "logRot" || reader.happens(0.3)) continue
+    const end = PHASES.warmUpMs + PHASES.chaosMs
+    const after = Math.min(at + logInt(reader, 50, 3_000), end)
+    const lengthMs = Math.min(logInt(reader, 200, 5_000), end - after)
+    for (const { name, roles } of topology.nodes) {
+      if (roles.includes("streaming-node")) faults.push({ id: id++, kind: "crash", target: name, at: after, lengthMs })
     }
   }
   return faults.toSorted((a, b) => a.at - b.at)

@@ -188,19 +188,23 @@ export class JetStream {
     let lost = 0
     for (const { pending, stream } of this.leads.values()) {
       pending.length = 0
-      if (!stream.isBucket) lost += stream.lose(this.chance.below(most + 1))
+      // Little as often as much: past its checkpoint a log has other ways to tell.
+      if (!stream.isBucket) lost += stream.lose(Math.floor((most + 1) ** this.chance.next()) - 1)
     }
     if (lost > 0) this.struck("power loss")
   }
 
-  /** A bit of a message of some channel is another one, for good; if there is any message. */
+  /** A bit of what the channels have is another one, for good; of much rather than of little. */
   rot(): void {
-    const kept = [...this.leads.values()]
-      .map(({ stream }) => stream)
-      .filter(({ isBucket, isEmpty }) => !isBucket && !isEmpty)
-    if (kept.length === 0) return
-    this.struck("rot")
-    this.chance.pick(kept).rot(this.chance)
+    const channels = [...this.leads.values()].map(({ stream }) => stream).filter(({ isBucket }) => !isBucket)
+    let bytes = this.chance.below(channels.reduce((total, stream) => total + stream.bytes, 0) || 1)
+    for (const stream of channels) {
+      if (bytes < stream.bytes) {
+        this.struck("rot")
+        return stream.rot(this.chance)
+      }
+      bytes -= stream.bytes
+    }
   }
 
   /** The leaders of all streams step down, and there is none for so long. */

@@ -141,6 +141,11 @@ export class Standing {
     return this.manifests.get(metaKey.manifest(collection, shard))
   }
 
+  /** The channel of a shard, as long as its collection is in the metadata. */
+  channelOf(collection: string, shard: number): number | undefined {
+    return this.collections.get(metaKey.collection(collection))?.channels[shard]
+  }
+
   /** Whether its rows must be kept. */
   isReady(collection: string): boolean {
     return this.collections.get(metaKey.collection(collection))?.state === "ready"

@@ -69,7 +69,7 @@ export class SimStream {
   private readonly options: StreamOptions
   private readonly newest = new Map<string, number>()
   private first = 1
-  private bytes = 0
+  bytes = 0
 
   constructor(options: StreamOptions, incarnation: string) {
     this.options = options

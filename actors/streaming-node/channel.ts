@@ -265,6 +265,7 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
   const settle: Effect.Effect<Event, never, Log> = Effect.gen(function* () {
     const self = owner!
     yield* stall("before doubts are settled", 1_000)
+    if (yield* buggify("an owner in doubt begins anew")) return end({ type: "Restart" }, "it began anew by itself")
     self.incarnation++
     const fenced = yield* readToFence(self)
     if (fenced._tag !== "Fenced") return yield* afterFence(self, fenced, { type: "Settled" })
@@ -299,6 +300,8 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
     const self = owner!
     while (true) {
       const { lsn } = self
+      // First: what comes to be known while the log is asked, the checkpoint does not rest on.
+      const known = catalog.head()
       const raised = () => self.requests.floorWanted > self.requests.floor
       const place = self.nextCheckpoint()
       const moved = place !== undefined && place.lsn > self.checkpoint.lsn
@@ -308,7 +311,7 @@ export const channelOwner = Effect.fnUntraced(function* (channel: number, order:
         const next: Checkpoint = {
           ...(moved ? { ...place, epochs: self.epochs.upTo(place.lsn) } : self.checkpoint),
           requestFloor: raised() ? self.requests.floorWanted : self.requests.floor,
-          metadata: catalog.head()
+          metadata: known
         }
         const { epoch, nonce: mine } = self.who
         const value: ChannelKey = { order, node: node.id, nonce: mine, epoch, checkpoint: next, log: state.incarnation }

@@ -4,7 +4,7 @@
  * and no answer lacks a row that is sealed, or has it twice.
  */
 import { type Key, keyAt, keysOf } from "../../protocols/keys.ts"
-import type { Manifest } from "../../protocols/metadata.ts"
+import type { ChannelKey, Manifest } from "../../protocols/metadata.ts"
 import { fieldBytesAt, parseFields } from "../../protocols/rows.ts"
 import type { Timestamp } from "../../protocols/timestamp.ts"
 import { decodeDeletes } from "../../storage/delete-file.ts"
@@ -216,10 +216,48 @@ const attempt = (bytes: Uint8Array | undefined, read: (bytes: Uint8Array) => Con
   }
 }
 
+/**
+ * Whoever takes a channel that lost what is flushed stops as soon as it knows what is flushed: what came next would count
+ * as flushed, too, and be nowhere.
+ */
+const beyond = ({ model, steps }: Evidence): ReadonlyArray<Violation> => {
+  const found: Array<Violation> = []
+  const standing = new Standing()
+  /** Who took a channel from where, and what was flushed then that its log lost. */
+  const takers = new Map<number, { key: ChannelKey; head: number; lost: ReadonlyArray<Manifest> }>()
+  for (const step of steps) {
+    standing.apply(step)
+    if (step._tag !== "ChannelKey" || !model.bereft.has(step.channel)) continue
+    const { channel, moment, value } = step
+    const { checkpoint, epoch, nonce } = value
+    if (epoch === null) {
+      const lost = [...standing.manifests.values()].filter(({ collection, flushedEpoch, flushedTo, shard }) => {
+        if (standing.channelOf(collection, shard) !== channel || flushedTo <= checkpoint.lsn) return false
+        const last = model.messages.filter(({ channel: of, record: { header }, standing: as }) => {
+          return of === channel && as === "record" && header.lsn === flushedTo && header.epoch === flushedEpoch
+        })
+        return last.length > 0 && last.every((message) => message.lost !== undefined && notAfter(message.lost, moment))
+      })
+      takers.set(channel, { key: value, head: standing.head, lost })
+      continue
+    }
+    const taker = takers.get(channel)
+    if (taker?.key.nonce !== nonce || checkpoint.lsn <= taker.key.checkpoint.lsn || checkpoint.metadata < taker.head)
+      continue
+    for (const { collection, flushedTo } of taker.lost.filter((manifest) => standing.isReady(manifest.collection))) {
+      found.push(
+        bad(`channel ${channel} lost record ${flushedTo}, which was flushed of ${collection}, and its owner went on`)
+      )
+    }
+  }
+  return found
+}
+
 export const keptRows: Check = {
   property: "kept-rows",
   check: (evidence) => [
     ...manifests(evidence),
+    ...beyond(evidence),
     ...flushes(evidence),
     ...reads(evidence).flatMap(({ differences, operation, timestamp }) =>
       differences

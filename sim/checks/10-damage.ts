@@ -44,6 +44,27 @@ const altered = (evidence: Evidence): ReadonlyArray<Violation> =>
     return differences.filter(({ kind }) => kind === "unknown").map(({ detail }) => bad(detail, [operation.id]))
   })
 
+/** Who took a channel after a record that he must read had rotted, and nevertheless goes on: that is when a key has an epoch. */
+const unnoticed = ({ facts, steps }: Evidence): ReadonlyArray<Violation> =>
+  facts.flatMap((fact) => {
+    if (fact._tag !== "Rotten") return []
+    const { channel, moment, sequence } = fact
+    const gone = facts.find(
+      (other) =>
+        other._tag === "Lost" && other.channel === channel && other.from <= sequence && !notAfter(other.moment, moment)
+    )
+    let reader: bigint | undefined
+    for (const step of steps) {
+      if (step._tag !== "ChannelKey" || step.channel !== channel || notAfter(step.moment, moment)) continue
+      if (gone !== undefined && notAfter(gone.moment, step.moment)) return []
+      const { checkpoint, epoch, nonce } = step.value
+      if (epoch === null) reader = checkpoint.sequence < sequence ? nonce : undefined
+      else if (nonce === reader)
+        return [bad(`channel ${channel} at ${sequence}: it rotted, and its owner read past it`)]
+    }
+    return []
+  })
+
 /** The last acknowledged write that a channel lost then, and its record. */
 const lastLost = (evidence: Evidence, channel: number, when: Moment) =>
   writes(evidence)
@@ -104,5 +125,11 @@ const lost = (evidence: Evidence): ReadonlyArray<Violation> => {
 
 export const damage: Check = {
   property: "damage",
-  check: (evidence) => [...flaws(evidence), ...falseAlarms(evidence), ...altered(evidence), ...lost(evidence)]
+  check: (evidence) => [
+    ...flaws(evidence),
+    ...falseAlarms(evidence),
+    ...altered(evidence),
+    ...unnoticed(evidence),
+    ...lost(evidence)
+  ]
 }

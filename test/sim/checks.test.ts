@@ -485,6 +485,18 @@ const bad: { readonly [P in Property]: ReadonlyArray<Bad> } = {
 
   "kept-rows": [
     [
+      "an owner goes on, and its log lost what was flushed",
+      () =>
+        with_(books(), (past) => {
+          past.upsert("books", [1])
+          past.flush("books")
+          lose(past)
+          past.take(0)
+          past.tick(0)
+          past.checkpoint(0, { metadata: 1_000 })
+        })
+    ],
+    [
       "a flush is answered, and nothing is flushed",
       () =>
         with_(books(), (past) => {
@@ -622,6 +634,17 @@ const bad: { readonly [P in Property]: ReadonlyArray<Bad> } = {
   ],
 
   damage: [
+    [
+      "an owner reads past a record that rotted",
+      () =>
+        with_(books(), (past) => {
+          past.upsert("books", [1])
+          past.ledger.add({ _tag: "Rotten", channel: 0, sequence: past.owners.get(0)!.sequence })
+          past.take(0)
+          past.upsert("books", [2])
+          past.checkpoint(0)
+        })
+    ],
     [
       "a hole in the log",
       () =>
