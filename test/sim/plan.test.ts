@@ -1,7 +1,7 @@
 /** Plans: drawn from a seed alone, the same each time; read back as they were written; and refused if no run can be made of them. */
 import { assert, describe, it } from "vitest"
 import { planOf } from "../../sim/draw.ts"
-import { decodePlan, encodePlan, faultKinds, type OpKind, type Plan, planProblem } from "../../sim/plan.ts"
+import { decodePlan, encodePlan, type Fault, faultKinds, type OpKind, type Plan, planProblem } from "../../sim/plan.ts"
 import { forSeeds } from "../support/seeds.ts"
 
 const opsOf = ({ clients }: Plan) => clients.flatMap(({ ops }) => ops)
@@ -70,7 +70,7 @@ describe("a plan", () => {
     })
   })
 
-  it("has what rare mistakes need: clients that only read, owners that are cut off with a proxy, flushes before a loss", () => {
+  it("has what rare mistakes need: clients that only read, owners that are cut off with a proxy, flushes before a loss, readers of what rots", () => {
     const reads: ReadonlySet<OpKind> = new Set<OpKind>(["search", "get", "count"])
     const plans = Array.from({ length: 200 }, (_, seed) => planOf(seed))
     const many = (has: (plan: Plan) => boolean) => assert.isAbove(plans.filter(has).length, 20)
@@ -79,10 +79,20 @@ describe("a plan", () => {
       const cuts = faults.filter(({ kind }) => kind === "streamCut")
       return cuts.some((one) => cuts.some(({ at, target }) => at === one.at && target !== one.target))
     })
+    const rotten = plans.filter(({ faults }) => faults.some(({ kind }) => kind === "logRot"))
+    const isRead = ({ faults, topology }: Plan) => {
+      const owner = topology.nodes.find(({ roles }) => roles.includes("streaming-node"))!.name
+      const isSoon = (one: Fault) =>
+        faults.some(
+          ({ at, kind, target }) => kind === "crash" && target === owner && at > one.at && at < one.at + 3_100
+        )
+      return faults.some((one) => one.kind === "logRot" && isSoon(one))
+    }
+    assert.isAbove(rotten.filter(isRead).length, rotten.length / 2)
     for (const { clients, faults, world } of plans) {
       const all = clients.flatMap(({ ops }) => ops)
       for (const { at, kind } of faults) {
-        const isBefore = (op: (typeof all)[number]) => op.kind === "flush" && op.at < at && op.at >= at - 3_000
+        const isBefore = (op: (typeof all)[number]) => op.kind === "flush" && op.at < at && op.at >= at - 5_000
         if (kind === "powerLoss") assert.isTrue(all.some(isBefore))
       }
       for (const { ops } of clients)
