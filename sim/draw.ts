@@ -258,6 +258,7 @@ const lookingAtWrites = (chance: Chance, clients: ReadonlyArray<Client>): Readon
 
 const FLUSHED_BEFORE_MS: readonly [number, number] = [100, 5_000]
 const WRITTEN_BEFORE_MS = 200
+const WRITTEN_LAST_MS: readonly [number, number] = [30, 300]
 
 /** Much is written and flushed just before power is lost: what the log loses is then in a manifest, or nearly. */
 const flushingBefore = (
@@ -277,9 +278,14 @@ const flushingBefore = (
     for (const collection of collections) {
       const before = Math.round(logBetween(chance, ...FLUSHED_BEFORE_MS))
       const ops = asked.get(chance.pick(writers).name)!
-      const keys = Array.from({ length: 8 }, () => chance.below(100))
-      ops.push({ kind: "upsert", id: ++id, at: at - before - WRITTEN_BEFORE_MS, collection, keys })
+      const upsert = (at: number) => {
+        const keys = Array.from({ length: 8 }, () => chance.below(100))
+        ops.push({ kind: "upsert", id: ++id, at, collection, keys })
+      }
+      upsert(at - before - WRITTEN_BEFORE_MS)
       if (!isAlone || collection === flushed) ops.push({ kind: "flush", id: ++id, at: at - before, collection })
+      // Somebody knows of what the log loses first.
+      upsert(at - logInt(chance, ...WRITTEN_LAST_MS))
     }
   }
   return clients.map((client) => ({ ...client, ops: asked.get(client.name)!.toSorted((a, b) => a.at - b.at) }))
@@ -381,7 +387,7 @@ const drawFaults = (
   const crowd = chance("power")
   for (const { at, kind, lengthMs } of [...faults]) {
     if (kind !== "powerLoss") continue
-    const who = crowd.pick(["nobody", "all", "all", "others"] as const)
+    const who = crowd.pick(["nobody", "all", "all", "others", "others"] as const)
     for (const { name, roles } of topology.nodes) {
       const falls = who === "all" || (who === "others" && !roles.includes("proxy"))
       if (falls) faults.push({ id: id++, kind: "crash", target: name, at, lengthMs })

@@ -144,7 +144,7 @@ export const hollows: ReadonlyArray<Hollow> = [
     name: "power-loss-loses-nothing",
     guard: "power",
     file: "sim/jetstream.ts",
-    find: "if (!stream.isBucket) lost += stream.lose(this.chance.below(most + 1))",
+    find: "if (!stream.isBucket) lost += stream.lose(Math.floor((most + 1) ** this.chance.next()) - 1)",
     replace: "",
     why: "What was not synced is there after a power loss."
   },
