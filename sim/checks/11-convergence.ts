@@ -45,6 +45,7 @@ const isThere = ({ lives }: Evidence, collection: string, moment: Moment): boole
 const isExcused = (evidence: Evidence, asked: Pick<Operation, "collection" | "completed">, code: string): boolean => {
   // A drop of the time of the faults may be carried out late, also while somebody writes and asks again.
   if (dropped.has(code) && !isThere(evidence, asked.collection, asked.completed!)) return true
+  if (code === "outcome-unknown" && evidence.observed.forgets === true) return true
   // A log that lost something stands still until somebody has looked: that is what it should do.
   if (stopped.has(code) && evidence.isBereft(asked)) return true
   return unloaded.has(code) && evidence.isRotten(asked)
