@@ -35,6 +35,7 @@ const rounded = (value: number): number => Number(value.toPrecision(3))
 
 /** The last two are over as soon as all is well; a question to the object store that got no answer takes a minute. */
 const PHASES: Plan["phases"] = { warmUpMs: 10_000, chaosMs: 150_000, convergeMs: 150_000, healMs: 100_000 }
+const CHAOS_ENDS_MS = PHASES.warmUpMs + PHASES.chaosMs
 
 export const planOf = (seed: string | number): Plan => {
   const chance = (domain: string) => chanceOf(`${seed} ${domain}`)
@@ -192,7 +193,7 @@ const inBursts: ReadonlySet<OpKind> = new Set<OpKind>(["insert", "upsert", "dele
 const drawClients = (chance: (domain: string) => Chance): ReadonlyArray<Client> => {
   const general = chance("workload")
   const swarm = drawSwarm(general)
-  const last = PHASES.warmUpMs + PHASES.chaosMs - MARGIN_MS
+  const last = CHAOS_ENDS_MS - MARGIN_MS
   const count = 2 + general.below(4)
   const everyMs = logBetween(general, 800, 2_400) * (count / 3)
   let id = 0
@@ -375,7 +376,7 @@ const drawFaults = (
       const fault = {
         kind,
         at,
-        lengthMs: Math.min(drawnMs, PHASES.warmUpMs + PHASES.chaosMs - at),
+        lengthMs: Math.min(drawnMs, CHAOS_ENDS_MS - at),
         ...(strength === undefined ? {} : { strength: sign * rounded(logBetween(mine, ...strength)) }),
         ...(kind === "partition" ? { ways: mine.pick(["up", "down", "both", "both"] as const) } : {}),
         ...(kind === "election" ? { how: mine.pick(["step down", "crash", "pause", "cut off"] as const) } : {})
@@ -384,25 +385,23 @@ const drawFaults = (
     }
   }
   // The servers lose power alone, or with all nodes, or with all but the proxies: who remembers what is lost?
+  const crashes = (at: number, lengthMs: number, falls: (node: PlanNode) => boolean) => {
+    for (const node of topology.nodes.filter(falls))
+      faults.push({ id: id++, kind: "crash", target: node.name, at, lengthMs })
+  }
   const crowd = chance("power")
   for (const { at, kind, lengthMs } of [...faults]) {
     if (kind !== "powerLoss") continue
     const who = crowd.pick(["nobody", "all", "all", "others", "others"] as const)
-    for (const { name, roles } of topology.nodes) {
-      const falls = who === "all" || (who === "others" && !roles.includes("proxy"))
-      if (falls) faults.push({ id: id++, kind: "crash", target: name, at, lengthMs })
-    }
+    crashes(at, lengthMs, ({ roles }) => who === "all" || (who === "others" && !roles.includes("proxy")))
   }
   // What rots is noticed when somebody reads it: mostly soon, as the owner of a log begins anew.
   const reader = chance("rot")
   for (const { at, kind } of [...faults]) {
     if (kind !== "logRot" || reader.happens(0.3)) continue
-    const end = PHASES.warmUpMs + PHASES.chaosMs
-    const after = Math.min(at + logInt(reader, 50, 3_000), end)
-    const lengthMs = Math.min(logInt(reader, 200, 5_000), end - after)
-    for (const { name, roles } of topology.nodes) {
-      if (roles.includes("streaming-node")) faults.push({ id: id++, kind: "crash", target: name, at: after, lengthMs })
-    }
+    const after = Math.min(at + logInt(reader, 50, 3_000), CHAOS_ENDS_MS)
+    const lengthMs = Math.min(logInt(reader, 200, 5_000), CHAOS_ENDS_MS - after)
+    crashes(after, lengthMs, ({ roles }) => roles.includes("streaming-node"))
   }
   return faults.toSorted((a, b) => a.at - b.at)
 }

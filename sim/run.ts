@@ -153,7 +153,6 @@ class Run {
       steps: this.steps.of(cluster.ledger.facts),
       phases: { ...this.phases, end: this.now() },
       isCalm: plan.faults.length === 0 && !plan.world.buggify,
-      forgets: this.world.fired.has("few requests are remembered"),
       proxies: plan.topology.nodes.filter(({ roles }) => roles.includes("proxy")).length,
       crashes,
       alarms,

@@ -106,10 +106,6 @@ export class SimStream {
     return done(this.last)
   }
 
-  get isEmpty(): boolean {
-    return this.first > this.last
-  }
-
   /** The sequence of a subject's newest message that is there; 0: there is none. */
   newestOf(subject: string): number {
     return this.newest.get(subject) ?? 0

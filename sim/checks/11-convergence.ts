@@ -3,6 +3,8 @@
  * was asked has ended, whoever asks now is served within its patience, by the core and later by all, every node that
  * lives is one of the cluster again, and what the cluster owes by itself is done.
  */
+import { limits } from "../../protocols/limits.ts"
+import { fromMillis } from "../../protocols/timestamp.ts"
 import { debtsOf, owedBy } from "../duties.ts"
 import type { Operation } from "../history.ts"
 import { type Moment, notAfter } from "../ledger.ts"
@@ -11,6 +13,7 @@ import { own } from "./writes.ts"
 
 /** Events of a node in a second in which nobody asks anything, at most: leases, looks and pings of each other, a move of a channel. */
 const QUIET_PER_SECOND = 100
+const DEDUPE_AGE = fromMillis(limits.dedupeAgeMs)
 
 const bad = (detail: string, operations: ReadonlyArray<number> = []): Violation =>
   violation("convergence", detail, { operations })
@@ -45,16 +48,29 @@ const isThere = ({ lives }: Evidence, collection: string, moment: Moment): boole
 const isExcused = (evidence: Evidence, asked: Pick<Operation, "collection" | "completed">, code: string): boolean => {
   // A drop of the time of the faults may be carried out late, also while somebody writes and asks again.
   if (dropped.has(code) && !isThere(evidence, asked.collection, asked.completed!)) return true
-  if (code === "outcome-unknown" && evidence.observed.forgets === true) return true
   // A log that lost something stands still until somebody has looked: that is what it should do.
   if (stopped.has(code) && evidence.isBereft(asked)) return true
   return unloaded.has(code) && evidence.isRotten(asked)
+}
+
+/**
+ * Whether a log is so far ahead of the write's date that its owner cannot tell any more (protocols/README.md, section 5).
+ * A client does not wait for that long; but a clock that was set forward takes the time of a log with it, at once.
+ */
+const isForgotten = ({ lives, model, observed }: Evidence, { asked, collection, completed }: Operation): boolean => {
+  if (observed.clocksAgree || !("request" in asked) || asked.request === undefined) return false
+  const { issued } = asked.request
+  return lives
+    .filter(({ name }) => name === collection)
+    .flatMap(({ channels }) => channels.flatMap((channel) => model.log(channel)))
+    .some(({ record, stored }) => record.header.timestamp - DEDUPE_AGE > issued && notAfter(stored, completed!))
 }
 
 const served = (evidence: Evidence): ReadonlyArray<Violation> =>
   (evidence.observed.probes ?? []).flatMap((probe) => {
     const { asked, collection, id, outcome } = probe
     if (outcome?._tag === "Ok" || (outcome !== undefined && isExcused(evidence, probe, outcome.code))) return []
+    if (outcome?.code === "outcome-unknown" && isForgotten(evidence, probe)) return []
     const why = outcome === undefined ? "nobody answered" : `${outcome.code}: ${outcome.reason}`
     return [bad(`after the faults: ${asked._tag} of ${collection}: ${why}`, [id])]
   })

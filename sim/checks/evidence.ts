@@ -77,8 +77,6 @@ export interface Observed {
   readonly phases: Phases
   /** Neither a fault was to strike, nor a site in the code to fire: then nothing may be refused. */
   readonly isCalm: boolean
-  /** Whether owners remembered so few requests that who asks again is soon told that nobody knows of the first time. */
-  readonly forgets?: boolean
   /** How many nodes are proxies. */
   readonly proxies: number
   readonly crashes: ReadonlyArray<Crash>
