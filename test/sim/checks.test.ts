@@ -806,6 +806,18 @@ const bad: { readonly [P in Property]: ReadonlyArray<Bad> } = {
         })
     ],
     [
+      "who writes after the faults is told that he was forgotten, and all clocks were right",
+      () => with_(books(), (past) => ahead(past, true))
+    ],
+    [
+      "who writes after the faults is told that he was forgotten, and the log is of his time",
+      () =>
+        with_(books(), (past) => {
+          past.observed = { clocksAgree: false }
+          forgotten(past)
+        })
+    ],
+    [
       "who asks after the faults hears nothing, and a log lost something",
       () =>
         with_(books(), (past) => {
@@ -958,6 +970,23 @@ function forget(past: Past): void {
   lose(past)
   past.take(0)
   past.observed = { proxies: 2 }
+}
+
+/** After the faults somebody writes, and hears that nobody can tell whether he did before. */
+function forgotten(past: Past, meanwhile: () => void = () => {}): void {
+  const { asked } = past.upsert("books", [1], { request: { issued: past.now(), unique: 7n } })
+  const probe = past.begin("books", asked)
+  meanwhile()
+  past.end(probe, "Unknown", { _tag: "Written", count: 0 }, 0n, "outcome-unknown")
+  past.probes.push(...past.operations.splice(past.operations.indexOf(probe), 1))
+}
+
+/** Meanwhile the time of the log went on by more than requests are remembered for. */
+function ahead(past: Past, clocksAgree: boolean): void {
+  past.observed = { clocksAgree }
+  forgotten(past, () => {
+    past.record(0, "tick", [], past.now() + fromMillis(limits.dedupeAgeMs + 60_000))
+  })
 }
 
 function encodeLarge(past: Past): Uint8Array {
@@ -1146,6 +1175,18 @@ describe("a past in which everything is right", () => {
     past.drop("books")
     past.end(probe, "Unknown", { _tag: "Written", count: 0 }, 0n, "ambiguous")
     past.probes.push(...past.operations.splice(past.operations.indexOf(probe), 1))
+    assert.deepStrictEqual(past.broken(), [])
+  })
+
+  it("passes when a clock takes a log past a write that somebody asks again", () => {
+    const past = books()
+    ahead(past, false)
+    assert.deepStrictEqual(past.broken(), [])
+  })
+
+  it("passes when all channels of a node move to it in one of the seconds of quiet", () => {
+    const past = books()
+    past.observed = { quiet: [[9, 600, 9, 9, 9]] }
     assert.deepStrictEqual(past.broken(), [])
   })
 
