@@ -1,9 +1,7 @@
 /** One suite for every adapter of `Leases`: by property against a model, and the awkward questions one by one. */
-import { Context, Effect, Option, Queue, type Scope, Stream } from "effect"
+import { Context, Effect, Option, type Scope, Stream } from "effect"
 import { expect, it } from "vitest"
 import { Leases } from "../../storage/leases.ts"
-import type { WatchEvent } from "../../storage/meta.ts"
-import type { StorageError } from "../../storage/outcome.ts"
 import { randomFrom, seeds } from "../support/random.ts"
 import {
   bytesOf,
@@ -16,29 +14,12 @@ import {
   valueOf,
   type World
 } from "../support/storage.ts"
+import { told, watching } from "../support/watching.ts"
 
 const openLeases = (place: Place) => Effect.map(place.open(), (context) => Context.get(context, Leases))
 const newLeases = Effect.fnUntraced(function* (world: World) {
   const place = yield* world.place()
   return { place, leases: yield* openLeases(place) }
-})
-
-const told = (event: WatchEvent): string =>
-  event._tag === "Put"
-    ? `${event.entry.key}=${textOf(event.entry.value)}`
-    : event._tag === "Deleted"
-      ? `-${event.key}`
-      : event._tag
-
-/** A watch's events one by one. */
-const watching = Effect.fnUntraced(function* (stream: Stream.Stream<WatchEvent, StorageError>) {
-  const queue = yield* Queue.unbounded<string>()
-  yield* stream.pipe(
-    Stream.runForEach((event) => Queue.offer(queue, told(event))),
-    Effect.catch((error) => Queue.offer(queue, `failed: ${error.reason}`)),
-    Effect.forkScoped
-  )
-  return (count: number) => Effect.all(Array.from({ length: count }, () => Queue.take(queue)))
 })
 
 const valueAt = (leases: Leases["Service"], key: string) =>

@@ -1,12 +1,12 @@
 /** One suite for every adapter of `Meta`: by property against a model, and the awkward questions one by one. */
 import { jetstreamManager } from "@nats-io/jetstream"
 import { Kvm } from "@nats-io/kv"
-import { Context, Effect, Exit, Fiber, Option, Queue, type Scope, Stream } from "effect"
+import { Context, Effect, Exit, Fiber, Option, type Scope, Stream } from "effect"
 import { connect } from "nats"
 import { describe, expect, it } from "vitest"
 import { limits } from "../../protocols/limits.ts"
 import { bootstrap, bucketStream, escapeKey, unescapeKey } from "../../storage/jetstream-bucket.ts"
-import { type Change, type Entry, Meta, type WatchEvent } from "../../storage/meta.ts"
+import { type Change, type Entry, Meta } from "../../storage/meta.ts"
 import { isBelow } from "../../storage/meta-rules.ts"
 import { NatsConnection } from "../../storage/nats-connection.ts"
 import type { StorageError } from "../../storage/outcome.ts"
@@ -24,6 +24,7 @@ import {
   valueOf,
   type World
 } from "../support/storage.ts"
+import { told, watching } from "../support/watching.ts"
 
 const openMeta = (place: Place, options?: Parameters<Place["open"]>[0]) =>
   Effect.map(place.open(options), (context) => Context.get(context, Meta))
@@ -35,25 +36,8 @@ const newMeta = Effect.fnUntraced(function* (world: World) {
 const put = (key: string, value: string): Change => ({ key, value: bytesOf(value) })
 const drop = (key: string): Change => ({ key, value: undefined })
 const pairs = (entries: Iterable<Entry>) => [...entries].map(({ key, value }) => `${key}=${textOf(value)}`).sort()
-const told = (event: WatchEvent): string =>
-  event._tag === "Put"
-    ? `${event.entry.key}=${textOf(event.entry.value)}`
-    : event._tag === "Deleted"
-      ? `-${event.key}`
-      : event._tag
 const reasonOf = (exit: Exit.Exit<unknown, StorageError>) =>
   Exit.isSuccess(exit) ? "success" : JSON.stringify(exit.cause.reasons)
-
-/** A watch's events one by one. */
-const watching = Effect.fnUntraced(function* (stream: Stream.Stream<WatchEvent, StorageError>) {
-  const queue = yield* Queue.unbounded<string>()
-  yield* stream.pipe(
-    Stream.runForEach((event) => Queue.offer(queue, told(event))),
-    Effect.catch((error) => Queue.offer(queue, `failed: ${error.reason}`)),
-    Effect.forkScoped
-  )
-  return (count: number) => Effect.all(Array.from({ length: count }, () => Queue.take(queue)))
-})
 
 describe("keys in subjects", () => {
   it("come back as they were, in tokens that a key-value client takes", () => {
@@ -416,9 +400,8 @@ const serverTests = (
       const all = Array.from({ length: servers.count }, (_, index) => index)
       yield* Effect.forEach(all, servers.pause)
       yield* Effect.gen(function* () {
-        const [gotten, watched] = yield* Effect.all([Effect.exit(meta.get("a")), take(1)], { concurrency: 2 })
-        expect(reasonOf(gotten)).toContain("unavailable")
-        expect(watched).toEqual(["failed: unavailable"])
+        const asked = [Effect.exit(meta.get("a")), Effect.exit(take(1))] as const
+        for (const exit of yield* Effect.all(asked, { concurrency: 2 })) expect(reasonOf(exit)).toContain("unavailable")
       }).pipe(Effect.ensuring(Effect.forEach(all, servers.continue)))
       yield* servers.usable
       expect(yield* eventually(meta.get("a"))).toEqual(Option.none())
