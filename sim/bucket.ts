@@ -3,6 +3,7 @@ import { Effect, Option, Stream } from "effect"
 import type { Entry, WatchEvent } from "../storage/meta.ts"
 import { isBelow } from "../storage/meta-rules.ts"
 import { StorageError } from "../storage/outcome.ts"
+import { Picture } from "../storage/picture.ts"
 import { openReader } from "./reader.ts"
 import type { JetStream } from "./jetstream.ts"
 import type { Session } from "./session.ts"
@@ -67,27 +68,13 @@ export const watchBucket = (
         (stream, time) => stream.newestMatching(matches, time)?.sequence ?? 0
       )
       const reader = yield* openReader(streams, session, { stream: bucket, matches, from: 1 })
-      let isCaughtUp = false
-      let seen = 0
+      const picture = new Picture(newest)
+      const messageOf = ({ data, isMarker, sequence, subject }: Stored) => {
+        return { key: subject, value: data, revision: sequence, isMarker }
+      }
       const page = Effect.fnUntraced(function* () {
-        const events: Array<WatchEvent> = []
-        const catchUp = () => {
-          if (isCaughtUp) return
-          isCaughtUp = true
-          events.push({ _tag: "CaughtUp", revision: seen })
-        }
-        if (newest === 0) catchUp()
-        const delivered = events.length > 0 ? [] : yield* reader.next(!isCaughtUp)
-        for (const message of delivered) {
-          const { data, isMarker, sequence, subject } = message
-          if (!isMarker) events.push({ _tag: "Put", entry: { key: subject, value: data, revision: sequence } })
-          else if (isCaughtUp) events.push({ _tag: "Deleted", key: subject, revision: sequence })
-          seen = sequence
-          if (sequence >= newest) catchUp()
-        }
-        // The newest may have gone since (an expiry), and then it never comes.
-        if (delivered.length === 0) catchUp()
-        return [events, Option.some(undefined)] as const
+        const delivered = newest === 0 && !picture.isComplete ? [] : yield* reader.next(!picture.isComplete)
+        return [picture.learn(delivered.map(messageOf)), Option.some(undefined)] as const
       })
       return Stream.paginate(undefined as void, page)
     })

@@ -7,10 +7,11 @@ import { Effect, Option, Stream } from "effect"
 import { nanos } from "nats"
 import { limits } from "../protocols/limits.ts"
 import { ask } from "./jetstream-ask.ts"
-import { openReader } from "./jetstream-reader.ts"
-import type { Entry, WatchEvent } from "./meta.ts"
+import { type Delivered, openReader } from "./jetstream-reader.ts"
+import type { Entry } from "./meta.ts"
 import { NatsConnection } from "./nats-connection.ts"
 import { StorageError } from "./outcome.ts"
+import { Picture } from "./picture.ts"
 
 export interface BucketOptions {
   /** One token of a subject. */
@@ -186,28 +187,17 @@ export const watchBucket = (nats: NatsConnection["Service"], cluster: string, na
       const subject = prefix === "" ? `${root}>` : `${root}${escapeKey(prefix)}.>`
       const newest = yield* newestOf(nats, stream, subject)
       const reader = yield* openReader(nats, { stream, subject })
-      let seen = 0
-      let isCaughtUp = false
+      const picture = new Picture(newest)
+      const messageOf = ({ subject, sequence, data, header }: Delivered) => ({
+        key: unescapeKey(subject.slice(root.length)),
+        value: data,
+        revision: sequence,
+        isMarker: isMarker(header("KV-Operation"), header("Nats-Marker-Reason"))
+      })
       const page = Effect.fnUntraced(function* () {
-        const events: Array<WatchEvent> = []
-        const catchUp = () => {
-          if (isCaughtUp) return
-          isCaughtUp = true
-          events.push({ _tag: "CaughtUp", revision: seen })
-        }
-        if (newest === 0) catchUp()
-        const delivered = events.length > 0 ? [] : yield* reader.next
-        for (const { subject, sequence, data, header } of delivered) {
-          const key = unescapeKey(subject.slice(root.length))
-          if (!isMarker(header("KV-Operation"), header("Nats-Marker-Reason"))) {
-            events.push({ _tag: "Put", entry: { key, value: data, revision: sequence } })
-          } else if (isCaughtUp) events.push({ _tag: "Deleted", key, revision: sequence })
-          seen = sequence
-          if (seen >= newest) catchUp()
-        }
-        // The newest may have gone since (an expiry), and then it never comes.
-        if (delivered.length === 0) catchUp()
-        return [events, Option.some(undefined)] as const
+        // Of nothing there is nothing to wait for.
+        const delivered = newest === 0 && !picture.isComplete ? [] : yield* reader.next
+        return [picture.learn(delivered.map(messageOf)), Option.some(undefined)] as const
       })
       return Stream.paginate(undefined as void, page)
     })
