@@ -28,14 +28,15 @@ export const sharedCall = <A, E>(call: Effect.Effect<A, E>): Effect.Effect<A, E>
       Effect.asVoid
     )
 
-  return Effect.suspend(() => {
+  // Who gives up between the two would leave a call that is said to run and never does, and all after it would wait for it.
+  return Effect.uninterruptibleMask((restore) => {
     if (running) {
       next ??= Deferred.makeUnsafe<A, E>()
-      return Deferred.await(next)
+      return restore(Deferred.await(next))
     }
     running = true
     const mine = Deferred.makeUnsafe<A, E>()
     // A fiber of its own: whoever asked first may give up while others still wait.
-    return Effect.andThen(Effect.forkDetach(run(mine)), Deferred.await(mine))
+    return Effect.andThen(Effect.forkDetach(run(mine)), restore(Deferred.await(mine)))
   })
 }
